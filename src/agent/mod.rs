@@ -1,0 +1,1 @@
+//! PROCESS 1: the agent beside a keystore.

@@ -1,0 +1,1 @@
+//! PROCESS 3: the command line.

@@ -1,0 +1,87 @@
+//! The port to the agents: `reconcile` implements it, the mains join the two.
+
+use async_trait::async_trait;
+use tokio::sync::watch;
+
+use crate::model::ids::{KeyVersionId, KeystoreId};
+use crate::model::key::KeySpec;
+use crate::model::keystore::Health;
+use crate::model::live::{Connection, Live};
+use crate::model::material::RepositoryCopy;
+use crate::model::observed::{ObjectFacts, Proof};
+use crate::model::protocol::Description;
+
+/// Why an agent could not be asked, by what to do next.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum FleetError {
+    /// No connection, or it broke.
+    #[error("agent not reachable: {why}")]
+    Unreachable {
+        /// For people.
+        why: String,
+    },
+    /// The other side is not who it should be.
+    #[error("agent identity: {why}")]
+    Identity {
+        /// For people.
+        why: String,
+    },
+    /// The agent said no.
+    #[error("{reason}")]
+    Refused {
+        /// A short code such as `no_common_wrapping`.
+        code: String,
+        /// For people.
+        reason: String,
+    },
+    /// No answer in time: the outcome is not known.
+    #[error("no answer in time: the outcome is not known yet")]
+    Late,
+}
+
+/// A keystore's line and token as the fleet knows them now.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LiveKeystore {
+    /// The line.
+    pub connection: Connection,
+    /// The token's health, as told in this session.
+    pub health: Option<Health>,
+    /// What the agent said of itself when the session began.
+    pub description: Option<Description>,
+    /// Keys on the token that nobody manages.
+    pub unmanaged: Vec<ObjectFacts>,
+    /// Age of the last complete scan, milliseconds.
+    pub scan_age_ms: Option<u64>,
+}
+
+/// The agents.
+#[async_trait]
+pub trait Fleet: Send + Sync + std::fmt::Debug {
+    /// Dials an agent that may not be known yet, checks its URI name, and asks who it is. Stores nothing.
+    async fn describe(&self, endpoint: &str, agent_name: &str) -> Result<Description, FleetError>;
+    /// Asks an internal keystore for a new key. Safe to repeat: an unconfirmed key never leaves the session object it was.
+    async fn generate(
+        &self,
+        keystore: KeystoreId,
+        version: KeyVersionId,
+        spec: KeySpec,
+        salt: Vec<u8>,
+    ) -> Result<RepositoryCopy, FleetError>;
+    /// Asks for a look at one instance, or at the whole token, and waits until its report has come.
+    async fn look(
+        &self,
+        keystore: KeystoreId,
+        version: Option<KeyVersionId>,
+    ) -> Result<(), FleetError>;
+    /// Asks to try an instance again: the proof of its enable or disable.
+    async fn prove(&self, keystore: KeystoreId, version: KeyVersionId)
+    -> Result<Proof, FleetError>;
+    /// Says that something is wanted of these keystores: a hint, the timer would find it too. Also after one was added or removed.
+    fn wake(&self, keystores: &[KeystoreId]);
+    /// What the live session knows of an instance.
+    fn live(&self, keystore: KeystoreId, version: KeyVersionId) -> Live;
+    /// What is known of a keystore.
+    fn live_keystore(&self, keystore: KeystoreId) -> LiveKeystore;
+    /// Changes its value whenever a report, a refusal or a connection changed: wait on it instead of polling.
+    fn changes(&self) -> watch::Receiver<u64>;
+}

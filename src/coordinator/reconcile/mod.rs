@@ -1,0 +1,1 @@
+//! Sessions with agents and passes over keystores; implements `ops::fleet::Fleet`.

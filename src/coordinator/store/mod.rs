@@ -1,0 +1,271 @@
+//! The store: what is wanted, durably. SQL lives here and nowhere else.
+//!
+//! Owns: the trait [`Store`] with its records and errors, and `sqlite`. Never: decides; every write is conditional on
+//! data that the caller read (promises R16), so a stale caller changes nothing.
+
+pub mod sqlite;
+
+use async_trait::async_trait;
+
+use crate::model::audit::AuditEntry;
+use crate::model::desired::Instance;
+use crate::model::ids::{
+    Generation, KeyId, KeyVersionId, KeystoreId, OperationId, Revision, TemplateId, Term, VaultId,
+};
+use crate::model::key::ManagedKey;
+use crate::model::keystore::KeystoreRecord;
+use crate::model::live::LastSeen;
+use crate::model::material::RepositoryCopy;
+use crate::model::template::KeyTemplate;
+use crate::model::vault::{UnixMs, Vault};
+
+/// One atomic change: all of it or nothing, durable when `commit` returns.
+#[derive(Debug, Clone, Default)]
+pub struct Change {
+    /// The operation, if a client may ask for it again.
+    pub operation: Option<OperationRecord>,
+    /// The writes, in order.
+    pub writes: Vec<Write>,
+    /// What is kept about it.
+    pub audit: Vec<AuditEntry>,
+}
+
+/// A request that was carried out, so that the same one again gets the same answer. Kept 30 days.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OperationRecord {
+    /// The Idempotency-Key as sent, or the operation id.
+    pub key: String,
+    /// The operation.
+    pub id: OperationId,
+    /// SHA-256 of method, path and body: another request under the same key is refused.
+    pub request: crate::model::ids::Digest,
+    /// The HTTP status it got.
+    pub status: u16,
+    /// What it was about, such as `key/<id>`: the answer is made afresh from it.
+    pub subject: String,
+    /// When.
+    pub at: UnixMs,
+}
+
+/// One write, conditional on what was read.
+#[derive(Debug, Clone)]
+pub enum Write {
+    /// A new vault; the name must be free.
+    VaultInsert(Vault),
+    /// A vault, if its revision is still the expected one.
+    VaultUpdate { record: Vault, expected: Revision },
+    /// Refused with `InUse` while anything belongs to it.
+    VaultDelete { id: VaultId, expected: Revision },
+    /// A new template; the name must be free in its vault.
+    TemplateInsert(KeyTemplate),
+    /// A template, if its revision is still the expected one.
+    TemplateUpdate {
+        record: KeyTemplate,
+        expected: Revision,
+    },
+    /// Refused with `InUse` while a key refers to it.
+    TemplateDelete { id: TemplateId, expected: Revision },
+    /// A new keystore; name (in its vault) and id must be free.
+    KeystoreInsert(KeystoreRecord),
+    /// A keystore, if its revision is still the expected one.
+    KeystoreUpdate {
+        record: KeystoreRecord,
+        expected: Revision,
+    },
+    /// Refused with `InUse` while an instance that is not destroyed, or a repository copy, is on it.
+    KeystoreDelete { id: KeystoreId, expected: Revision },
+    /// A new key; the label must be free in its vault.
+    KeyInsert(Box<ManagedKey>),
+    /// A key, if its revision is still the expected one.
+    KeyUpdate {
+        record: Box<ManagedKey>,
+        expected: Revision,
+    },
+    /// A key's record with its instances.
+    KeyDelete { id: KeyId, expected: Revision },
+    /// A repository copy.
+    CopyInsert {
+        version: KeyVersionId,
+        copy: RepositoryCopy,
+    },
+    /// Erases all repository copies of a version.
+    CopiesErase { version: KeyVersionId },
+    /// An instance, if its generation is still the expected one; `None`: there must be none yet.
+    InstancePut {
+        key: KeyId,
+        instance: Box<Instance>,
+        expected: Option<Generation>,
+    },
+}
+
+/// Why the store did not do it.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum StoreError {
+    /// Somebody else was faster: read again.
+    #[error("changed meanwhile: {what}")]
+    Conflict {
+        /// What, such as `key/<id>`.
+        what: String,
+    },
+    /// There is no such record.
+    #[error("no such {what}")]
+    NotFound {
+        /// What.
+        what: String,
+    },
+    /// The name is taken.
+    #[error("{field} {value:?} is taken")]
+    Taken {
+        /// Which field.
+        field: String,
+        /// Which value.
+        value: String,
+    },
+    /// Something still depends on it.
+    #[error("in use by {count} others, such as {}", blockers.join(", "))]
+    InUse {
+        /// At most 20 of them, as `kind/<id> name`.
+        blockers: Vec<String>,
+        /// How many there are.
+        count: u64,
+    },
+    /// The operation's key was used for another request.
+    #[error("the idempotency key was used for another request")]
+    OperationReused,
+    /// The disk is full: nothing was written.
+    #[error("the store's disk is full: nothing was written")]
+    Full,
+    /// The store cannot be used.
+    #[error("the store failed: {detail}")]
+    Unavailable {
+        /// The library's error.
+        detail: String,
+    },
+}
+
+/// A page of a list.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Page {
+    /// At most this many, 1 to 1000.
+    pub limit: u32,
+    /// From this one on, 0-based.
+    pub offset: u32,
+}
+
+/// What a list gave.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Paged<T> {
+    /// How many there are in all.
+    pub total: u64,
+    /// Those of the page.
+    pub items: Vec<T>,
+}
+
+/// Which keys.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct KeyFilter {
+    /// Of this vault.
+    pub vault: Option<VaultId>,
+    /// Of one of these states; empty: all.
+    pub states: Vec<crate::model::lifecycle::ManagedState>,
+    /// With exactly this label.
+    pub label: Option<String>,
+    /// Made from this template.
+    pub template: Option<TemplateId>,
+    /// With an instance on this keystore.
+    pub keystore: Option<KeystoreId>,
+    /// Field names of API v4 (`label`, `created_at`, ...), true: descending. Ties by id.
+    pub sort: Vec<(String, bool)>,
+}
+
+/// An instance with the key it belongs to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct InstanceRow {
+    /// The key.
+    pub key: KeyId,
+    /// The instance.
+    pub instance: Instance,
+}
+
+/// The store. Reads give a consistent snapshot each; `commit` is the only way to change what is wanted.
+#[async_trait]
+pub trait Store: Send + Sync + std::fmt::Debug {
+    /// Carries out a change. With an operation whose key is known and whose request is the same, nothing is written and the
+    /// earlier record comes back.
+    async fn commit(&self, change: Change) -> Result<Option<OperationRecord>, StoreError>;
+    /// The operation under a key.
+    async fn operation(&self, key: &str) -> Result<Option<OperationRecord>, StoreError>;
+
+    /// One vault.
+    async fn vault(&self, id: VaultId) -> Result<Option<Vault>, StoreError>;
+    /// Vaults by name prefix, sorted by name.
+    async fn vault_list(
+        &self,
+        name: Option<String>,
+        page: Page,
+    ) -> Result<Paged<Vault>, StoreError>;
+    /// How many keys, templates and keystores a vault has, in this order.
+    async fn vault_counts(&self, id: VaultId) -> Result<[u64; 3], StoreError>;
+
+    /// One template.
+    async fn template(&self, id: TemplateId) -> Result<Option<KeyTemplate>, StoreError>;
+    /// The template of that name.
+    async fn template_by_name(
+        &self,
+        vault: VaultId,
+        name: &str,
+    ) -> Result<Option<KeyTemplate>, StoreError>;
+    /// Templates, sorted by name.
+    async fn template_list(
+        &self,
+        vault: Option<VaultId>,
+        name: Option<String>,
+        page: Page,
+    ) -> Result<Paged<KeyTemplate>, StoreError>;
+
+    /// One keystore.
+    async fn keystore(&self, id: KeystoreId) -> Result<Option<KeystoreRecord>, StoreError>;
+    /// Keystores, sorted by name; those of one group if one is named.
+    async fn keystore_list(
+        &self,
+        vault: Option<VaultId>,
+        group: Option<String>,
+        page: Page,
+    ) -> Result<Paged<KeystoreRecord>, StoreError>;
+
+    /// One key.
+    async fn key(&self, id: KeyId) -> Result<Option<ManagedKey>, StoreError>;
+    /// Keys.
+    async fn key_list(
+        &self,
+        filter: KeyFilter,
+        page: Page,
+    ) -> Result<Paged<ManagedKey>, StoreError>;
+    /// All instances of a key.
+    async fn key_instances(&self, id: KeyId) -> Result<Vec<Instance>, StoreError>;
+    /// All instances on a keystore, ordered by version: what a pass reads.
+    async fn keystore_instances(&self, id: KeystoreId) -> Result<Vec<InstanceRow>, StoreError>;
+    /// Repository copies of a version.
+    async fn copies(&self, version: KeyVersionId) -> Result<Vec<RepositoryCopy>, StoreError>;
+
+    /// Notes what was last seen. A cache for people: may be lost, never counted.
+    async fn seen_put(
+        &self,
+        keystore: KeystoreId,
+        seen: Vec<(KeyVersionId, LastSeen)>,
+    ) -> Result<(), StoreError>;
+    /// What was last seen of a version, by keystore.
+    async fn seen(&self, version: KeyVersionId) -> Result<Vec<(KeystoreId, LastSeen)>, StoreError>;
+
+    /// Takes the keystore's lease: a term above every earlier one and at least `above`.
+    async fn lease_take(&self, keystore: KeystoreId, above: Term) -> Result<Term, StoreError>;
+
+    /// The newest audit entries about a subject (all: `None`), newest first.
+    async fn audit_list(
+        &self,
+        subject: Option<String>,
+        page: Page,
+    ) -> Result<Paged<AuditEntry>, StoreError>;
+    /// Proves that the store can write: a no-op commit.
+    async fn ping(&self) -> Result<(), StoreError>;
+}

@@ -1,0 +1,1 @@
+//! A keystore session of the coordinator as a state machine.

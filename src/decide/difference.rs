@@ -1,0 +1,1 @@
+//! Differences with their reasons.

@@ -1,0 +1,1 @@
+//! Which steps lead from what was found to what is wanted.

@@ -1,0 +1,1 @@
+//! The module host: a child process that alone loads the vendor module.

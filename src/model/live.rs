@@ -1,0 +1,62 @@
+//! What the live session of a keystore knows of one instance: the input of `decide::status`.
+
+use serde::{Deserialize, Serialize};
+
+use crate::model::difference::Reason;
+use crate::model::ids::Generation;
+use crate::model::keystore::Health;
+use crate::model::protocol::{Refusal, Report};
+use crate::model::vault::UnixMs;
+
+/// The line to an agent.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Connection {
+    /// No session since this coordinator started.
+    Never {
+        /// Why the last try failed, for people.
+        why: String,
+    },
+    /// There was one, and it ended.
+    Down {
+        /// Why, for people.
+        why: String,
+        /// When it ended.
+        since: UnixMs,
+    },
+    /// There is one, and the agent has not yet said all it knows.
+    CatchingUp,
+    /// There is one, and it has.
+    Live,
+}
+
+/// One instance as the live session knows it. After any start, and after any break, there is no report.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Live {
+    /// The line.
+    pub connection: Connection,
+    /// The token's health as last told in this session.
+    pub health: Option<Health>,
+    /// The last report of this session.
+    pub report: Option<Report>,
+    /// Age of the look that the report rests on, milliseconds, as of now.
+    pub look_age_ms: u64,
+    /// Looks older than this count for nothing, milliseconds (promises 1.3).
+    pub fresh_for_ms: u64,
+    /// The last refusal of this session, if nothing newer was taken.
+    pub refused: Option<(Generation, Refusal)>,
+    /// Since when each difference has been there.
+    pub since: Vec<(Reason, UnixMs)>,
+}
+
+/// What was seen before this session: shown with its age, never counted.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LastSeen {
+    /// `active`, `not active`, `not present`, ...
+    pub seen: crate::model::difference::Seen,
+    /// When, for people.
+    pub at: UnixMs,
+    /// When it was last proved.
+    pub proved_at: Option<UnixMs>,
+    /// How it was proved, for people.
+    pub proof: String,
+}

@@ -1,0 +1,61 @@
+//! Vaults, and the stamps that every record carries.
+
+use serde::{Deserialize, Serialize};
+
+use crate::model::ids::{Revision, VaultId};
+
+/// Milliseconds since 1970-01-01T00:00:00Z. For people and records only: nothing is ordered by it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct UnixMs(pub i64);
+
+/// Who made a record and who changed it last.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Stamps {
+    /// When it was made.
+    pub created_at: UnixMs,
+    /// By whom: the name of a token or person.
+    pub created_by: String,
+    /// When it was last changed by a person or a date.
+    pub updated_at: UnixMs,
+    /// By whom.
+    pub updated_by: String,
+}
+
+impl Stamps {
+    /// A new record's stamps.
+    #[must_use]
+    pub fn new(at: UnixMs, by: &str) -> Self {
+        Self {
+            created_at: at,
+            created_by: by.to_owned(),
+            updated_at: at,
+            updated_by: by.to_owned(),
+        }
+    }
+
+    /// Marks a change.
+    pub fn touch(&mut self, at: UnixMs, by: &str) {
+        self.updated_at = at;
+        by.clone_into(&mut self.updated_by);
+    }
+}
+
+/// Administrative boundary: templates, keys and keystores belong to exactly one.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Vault {
+    /// Its id.
+    pub id: VaultId,
+    /// 1 to 100 characters; unique.
+    pub name: String,
+    /// At most 200 characters.
+    pub description: String,
+    /// Label of a recovery key outside of Lockstep, kept for clients of API v4.
+    pub recovery_key_label: Option<String>,
+    /// 32 random bytes that make fingerprints of one vault useless in another.
+    pub salt: Vec<u8>,
+    /// The ETag.
+    pub revision: Revision,
+    /// Who and when.
+    pub stamps: Stamps,
+}

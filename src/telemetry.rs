@@ -1,0 +1,1 @@
+//! Logs: to stderr, constant messages, data in fields, no secrets.

@@ -1,0 +1,21 @@
+//! One binary of integration tests: each further binary would cost a link.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::print_stdout,
+    clippy::print_stderr,
+    clippy::as_conversions,
+    clippy::disallowed_methods,
+    reason = "tests fail by panicking"
+)]
+
+mod architecture;
+mod ca;
+mod host;
+mod keystore_contract;
+mod rest_api;
+mod store_contract;
+mod support;
+mod system;
