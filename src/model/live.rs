@@ -29,7 +29,7 @@ pub enum Connection {
     Live,
 }
 
-/// One instance as the live session knows it. After any start, and after any break, there is no report.
+/// One instance as the live session knows it. A report counts only while the connection is `Live`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Live {
     /// The line.
@@ -44,6 +44,8 @@ pub struct Live {
     pub fresh_for_ms: u64,
     /// The last refusal of this session, if nothing newer was taken.
     pub refused: Option<(Generation, Refusal)>,
+    /// Why the last try to get an envelope for the intent in force failed, for people.
+    pub material_failure: Option<String>,
     /// Since when each difference has been there.
     pub since: Vec<(Reason, UnixMs)>,
 }
