@@ -1,0 +1,254 @@
+//! What is true of a key on each of its keystores.
+
+use serde::{Deserialize, Serialize};
+
+use crate::model::difference::{CausedBy, HealedBy, Reason};
+use crate::model::observed::ProofKind;
+use crate::rest::error::ApiError;
+
+/// GET …/status_in_keystores and answers of sync, verify and prove.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StatusInKeystores {
+    /// All of it in one word, and how far it is.
+    #[serde(flatten)]
+    pub progress: Progress,
+    /// One item for each keystore the key is or was on.
+    pub status_in_keystores: Vec<StatusInKeystore>,
+}
+
+/// A key over all its keystores. "Deactivated" alone is true only when `phase` is `in_step`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Progress {
+    /// In one word.
+    pub phase: Phase,
+    /// Keystores that are as wanted, seen in a fresh look.
+    pub confirmed: u64,
+    /// Keystores that count.
+    pub total: u64,
+    /// Those that are not, or not known to be.
+    pub unconfirmed: Vec<Unconfirmed>,
+}
+
+/// A key over all its keystores, in one word: that of the worst.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Phase {
+    /// Everywhere as wanted.
+    InStep,
+    /// A change of ours is on its way.
+    Changing,
+    /// Somewhere not as wanted.
+    OutOfStep,
+    /// Somewhere not known.
+    Unknown,
+}
+
+impl Phase {
+    /// The name in API, CLI and pages.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::InStep => "in_step",
+            Self::Changing => "changing",
+            Self::OutOfStep => "out_of_step",
+            Self::Unknown => "unknown",
+        }
+    }
+}
+
+/// One keystore that has not confirmed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Unconfirmed {
+    /// Which.
+    pub keystore: KeystoreRef,
+    /// Its status, as in [`StatusInKeystore::sync_status`].
+    pub sync_status: String,
+    /// Why, for people.
+    pub message: String,
+}
+
+/// Names a keystore.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KeystoreRef {
+    /// Its UUID.
+    pub id: String,
+    /// Its name.
+    pub name: String,
+    /// `pkcs11`.
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// Where it is.
+    pub href: String,
+}
+
+/// Names a key instance.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct InstanceRef {
+    /// Its id: the UUID of the key version.
+    pub id: String,
+}
+
+/// What is true of a key on one keystore.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StatusInKeystore {
+    /// Which.
+    pub keystore: KeystoreRef,
+    /// The instance.
+    pub instance: InstanceRef,
+    /// What was found.
+    pub status: FoundStatus,
+    /// Empty: destruction is not held.
+    pub destruction_policy_duration: String,
+    /// Empty: destruction is not held.
+    pub destruction_at: String,
+    /// Whether it is as wanted.
+    pub keystore_sync_flag: SyncFlag,
+    /// The nearest value that clients know.
+    pub keystore_sync_flag_detail: SyncFlagDetail,
+    /// Where nothing could be found out, or a change was refused.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error: Option<ApiError>,
+    /// CKA_ID, lower-case hex.
+    pub key_id_in_keystore: String,
+    /// CKA_LABEL.
+    pub label_in_keystore: String,
+    /// Whether the keystore is a target; false: it was removed, the material stays there disabled.
+    pub is_target: bool,
+    /// What is wanted there: `active`, `deactivated`, `destroyed`; `absent` before the first activation.
+    pub wanted: String,
+    /// `in_sync`, `pending`, `drift`, `unknown`, `diverged`, `failed` or `unavailable`.
+    pub sync_status: String,
+    /// For people, in a sentence.
+    pub message: String,
+    /// All that is not as wanted.
+    pub differences: Vec<Difference>,
+    /// When the token was last looked at.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub observed_at: Option<String>,
+    /// When it was last tried.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub proved_at: Option<String>,
+    /// How.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub proof: Option<Proof>,
+    /// Since when a change of ours has been on its way.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pending_since: Option<String>,
+}
+
+/// What was found on a keystore.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum FoundStatus {
+    /// Not there.
+    NotPresent,
+    /// There and usable.
+    Active,
+    /// There and not usable.
+    NotActive,
+    /// Another key is there.
+    WrongKey,
+    /// Waiting to be destroyed.
+    PendingDestruction,
+    /// Not known.
+    Unknown,
+    /// It could not be found out, or a change was refused.
+    Error,
+}
+
+impl FoundStatus {
+    /// The name in API, CLI and pages.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::NotPresent => "not_present",
+            Self::Active => "active",
+            Self::NotActive => "not_active",
+            Self::WrongKey => "wrong_key",
+            Self::PendingDestruction => "pending_destruction",
+            Self::Unknown => "unknown",
+            Self::Error => "error",
+        }
+    }
+}
+
+/// Whether it is as wanted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SyncFlag {
+    /// It is.
+    Ok,
+    /// It is not.
+    OutOfSync,
+    /// Nobody can tell.
+    Error,
+    /// A look is under way.
+    VerifyingSync,
+}
+
+impl SyncFlag {
+    /// The name in API, CLI and pages.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Ok => "ok",
+            Self::OutOfSync => "out_of_sync",
+            Self::Error => "error",
+            Self::VerifyingSync => "verifying_sync",
+        }
+    }
+}
+
+/// The nearest reason that clients of API v4 know; ours are in [`StatusInKeystore::differences`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[expect(missing_docs, reason = "the names say all that the API says")]
+pub enum SyncFlagDetail {
+    ActiveKeyIsActiveInKeystore,
+    ActiveKeyIsNotActiveInKeystore,
+    ConnectionError,
+    DeactivatedKeyIsDeactivatedInKeystore,
+    DeactivatedKeyIsNotDeactivatedInKeystore,
+    DestroyedKeyIsNotPresentInKeystore,
+    DestroyedKeyIsPresentInKeystore,
+    DestroyedPendingKeyIsNotPresentInKeystore,
+    DestroyedPendingKeyIsPendingDestructionInKeystore,
+    PreActiveKeyIsNotPresentInKeystore,
+    PreActiveKeyIsPresentInKeystore,
+    TargetKeystoreRemovedByUser,
+    TargetKeystoreRemovedByUserContainsAnActiveKey,
+    Unknown,
+}
+
+/// One way in which a keystore is not as wanted.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Difference {
+    /// Why.
+    pub reason: Reason,
+    /// What should be.
+    pub expected: String,
+    /// What is.
+    pub found: String,
+    /// Since when it has been seen.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub since: Option<String>,
+    /// The key's revision since which it should have been so.
+    pub since_revision: u64,
+    /// Whose doing it probably is.
+    pub caused_by: CausedBy,
+    /// For people, in a sentence.
+    pub message: String,
+    /// What makes it good again.
+    pub healed_by: HealedBy,
+}
+
+/// How it was proved.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Proof {
+    /// How far it reaches.
+    pub kind: ProofKind,
+    /// The C_ function that was tried; empty where none was.
+    pub operation: String,
+    /// What the token answered.
+    pub answer: String,
+}

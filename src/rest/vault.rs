@@ -1,0 +1,67 @@
+//! Vaults.
+
+use serde::{Deserialize, Serialize};
+
+use crate::rest::list::{PageInfo, RecordStamps};
+
+/// POST /api/v4/vaults
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct VaultCreate {
+    /// 1 to 100 characters; unique.
+    pub name: String,
+    /// At most 200 characters.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub description: Option<String>,
+    /// Label of a recovery key outside of Lockstep.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub recovery_key_label: Option<String>,
+}
+
+/// PATCH /api/v4/vaults/{id}: what is left out stays.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct VaultPatch {
+    /// As in [`VaultCreate`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// As in [`VaultCreate`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub description: Option<String>,
+    /// As in [`VaultCreate`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub recovery_key_label: Option<String>,
+}
+
+/// A vault.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Vault {
+    /// Its UUID.
+    pub id: String,
+    /// Its name.
+    pub name: String,
+    /// What people wrote about it.
+    pub description: String,
+    /// Label of a recovery key outside of Lockstep.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub recovery_key_label: Option<String>,
+    /// Managed keys in it, destroyed ones too.
+    pub keys_count: u64,
+    /// Templates in it.
+    pub key_templates_count: u64,
+    /// Keystores in it.
+    pub keystores_count: u64,
+    /// Who and when.
+    #[serde(flatten)]
+    pub stamps: RecordStamps,
+}
+
+/// GET /api/v4/vaults
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VaultList {
+    /// Which part it is.
+    #[serde(flatten)]
+    pub page: PageInfo,
+    /// Sorted by name unless asked otherwise.
+    pub vaults: Vec<Vault>,
+}
