@@ -2,5 +2,89 @@
 //!
 //! Owns: authorising, asking `model` and `decide` whether and what, writing the change in one commit, waking keystores; and the
 //! port [`fleet::Fleet`]. Never: speaks HTTP, SQL or gRPC; never sends anything before the commit.
+//!
+//! The way of each change: authorise (`access`), read, check If-Match and the transition, write record, intents, audit
+//! entry and operation in ONE `Store::commit` (`commit`), wake the keystores concerned, answer with what is known now.
 
+pub mod access;
+pub mod audit;
+pub mod commit;
+pub mod differences;
+pub mod entropy;
+pub mod errors;
 pub mod fleet;
+pub mod keys;
+pub mod keystores;
+pub mod lifecycle;
+pub mod lists;
+pub mod naming;
+pub mod plan;
+pub mod status;
+pub mod sync;
+pub mod targets;
+pub mod templates;
+pub mod vaults;
+
+use std::sync::Arc;
+
+use crate::coordinator::ops::entropy::Entropy;
+use crate::coordinator::ops::fleet::Fleet;
+use crate::coordinator::store::Store;
+
+/// The use cases, over a store and a fleet.
+#[derive(Debug, Clone)]
+pub struct Ops {
+    pub(crate) store: Arc<dyn Store>,
+    pub(crate) fleet: Arc<dyn Fleet>,
+    pub(crate) entropy: Arc<dyn Entropy>,
+    #[expect(dead_code, reason = "read by the verbs that follow")]
+    pub(crate) limits: Limits,
+}
+
+/// How much of anything there may be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// Groups of one keystore.
+    pub groups_max: usize,
+    /// Targets of one key: each costs an intent in the one transaction of a change.
+    pub targets_max: usize,
+    /// Longest time a request waits for convergence, seconds.
+    pub wait_s_max: u64,
+    /// A change of ours that takes longer than this is called late, milliseconds.
+    pub late_after_ms: i64,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            groups_max: 100,
+            targets_max: 1000,
+            wait_s_max: 60,
+            late_after_ms: 60_000,
+        }
+    }
+}
+
+impl Ops {
+    /// Joins a store, a fleet and a source of randomness.
+    #[must_use]
+    pub fn new(
+        store: Arc<dyn Store>,
+        fleet: Arc<dyn Fleet>,
+        entropy: Arc<dyn Entropy>,
+        limits: Limits,
+    ) -> Self {
+        Self {
+            store,
+            fleet,
+            entropy,
+            limits,
+        }
+    }
+
+    /// The agents, for pages that show their lines.
+    #[must_use]
+    pub fn fleet(&self) -> &dyn Fleet {
+        self.fleet.as_ref()
+    }
+}

@@ -1,0 +1,194 @@
+//! One change, one commit: record, intents, audit entry and operation together, then a wake.
+
+use crate::clock;
+use crate::coordinator::ops::Ops;
+use crate::coordinator::ops::access::Call;
+use crate::coordinator::ops::errors::OpsError;
+use crate::coordinator::store::{Change, OperationRecord, Write};
+use crate::model::audit::AuditEntry;
+use crate::model::ids::{Digest, KeystoreId, OperationId};
+use crate::model::vault::UnixMs;
+
+/// An answer to a change.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Done<T> {
+    /// What it is about, as it is now.
+    pub value: T,
+    /// For the `operation-id` header: the Idempotency-Key, else a UUID v7.
+    pub operation: String,
+    /// Whether this very request was carried out before.
+    pub replayed: bool,
+}
+
+/// A change in the making.
+#[derive(Debug)]
+pub(crate) struct Draft {
+    /// Such as `key.activate`.
+    pub(crate) action: &'static str,
+    /// Such as `key/<id>`.
+    pub(crate) subject: String,
+    /// The HTTP status it will get.
+    pub(crate) status: u16,
+    /// For people.
+    pub(crate) detail: String,
+    /// The writes, in order.
+    pub(crate) writes: Vec<Write>,
+    /// Keystores on which something is wanted now.
+    pub(crate) wake: Vec<KeystoreId>,
+}
+
+impl Draft {
+    pub(crate) fn new(action: &'static str, subject: String, detail: String) -> Self {
+        Self {
+            action,
+            subject,
+            status: 200,
+            detail,
+            writes: Vec::new(),
+            wake: Vec::new(),
+        }
+    }
+
+    /// Digests of the intents among the writes.
+    fn intents(&self) -> Vec<Digest> {
+        self.writes
+            .iter()
+            .filter_map(|write| match write {
+                Write::InstancePut { instance, .. } => Some(instance.intent.digest()),
+                Write::VaultInsert(_)
+                | Write::VaultUpdate { .. }
+                | Write::VaultDelete { .. }
+                | Write::TemplateInsert(_)
+                | Write::TemplateUpdate { .. }
+                | Write::TemplateDelete { .. }
+                | Write::KeystoreInsert(_)
+                | Write::KeystoreUpdate { .. }
+                | Write::KeystoreDelete { .. }
+                | Write::KeyInsert(_)
+                | Write::KeyUpdate { .. }
+                | Write::KeyDelete { .. }
+                | Write::CopyInsert { .. }
+                | Write::CopiesErase { .. } => None,
+            })
+            .collect()
+    }
+}
+
+/// What a commit gave.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Committed {
+    /// For the `operation-id` header.
+    pub(crate) operation: String,
+    /// The subject of the earlier request, if this one was carried out before.
+    pub(crate) earlier: Option<String>,
+}
+
+impl Committed {
+    /// The id in the earlier request's subject, which must be of this kind (`vault/`, `key/`, ...).
+    pub(crate) fn subject_id<T: std::str::FromStr>(&self, kind: &str) -> Result<T, OpsError> {
+        self.earlier
+            .as_deref()
+            .and_then(|subject| subject.strip_prefix(kind))
+            .and_then(|id| id.parse().ok())
+            .ok_or(OpsError::IdempotencyReused)
+    }
+
+    pub(crate) fn done<T>(self, value: T) -> Done<T> {
+        Done {
+            value,
+            operation: self.operation,
+            replayed: self.earlier.is_some(),
+        }
+    }
+}
+
+impl Ops {
+    /// The earlier answer's subject, if this very request was carried out before. Asked before If-Match, which a
+    /// repeated request cannot meet any more.
+    pub(crate) async fn earlier(&self, call: &Call) -> Result<Option<Committed>, OpsError> {
+        let Some(idempotency) = &call.idempotency else {
+            return Ok(None);
+        };
+        let key_fits = (1..=128).contains(&idempotency.key.len())
+            && idempotency.key.chars().all(|c| c.is_ascii_graphic());
+        if !key_fits {
+            return Err(OpsError::invalid(
+                "Idempotency-Key",
+                "invalid_header",
+                "1 to 128 printable ASCII characters without spaces",
+            ));
+        }
+        match self.store.operation(&idempotency.key).await? {
+            None => Ok(None),
+            Some(record) if record.request == idempotency.request => Ok(Some(Committed {
+                operation: record.key,
+                earlier: Some(record.subject),
+            })),
+            Some(_other) => Err(OpsError::IdempotencyReused),
+        }
+    }
+
+    /// Commits a draft, then wakes.
+    pub(crate) async fn commit(&self, call: &Call, draft: Draft) -> Result<Committed, OpsError> {
+        let at = clock::unix_ms();
+        let id = OperationId::from_uuid(self.entropy.uuid_at(at));
+        let operation = operation_record(call, &draft, id, at);
+        let key = operation
+            .as_ref()
+            .map_or_else(|| id.to_string(), |record| record.key.clone());
+        let audit = AuditEntry {
+            at,
+            actor: call.principal.name.clone(),
+            action: draft.action.to_owned(),
+            subject: draft.subject.clone(),
+            operation: id,
+            intents: draft.intents(),
+            detail: draft.detail,
+        };
+        let earlier = self
+            .store
+            .commit(Change {
+                operation,
+                writes: draft.writes,
+                audit: vec![audit],
+            })
+            .await?;
+        if earlier.is_none() && !draft.wake.is_empty() {
+            self.fleet.wake(&draft.wake);
+        }
+        Ok(Committed {
+            operation: key,
+            earlier: earlier.map(|record| record.subject),
+        })
+    }
+
+    /// What a request that changes nothing answers.
+    #[expect(dead_code, reason = "used by the verbs that follow")]
+    pub(crate) fn unchanged(&self, call: &Call) -> Committed {
+        let operation = call.idempotency.as_ref().map_or_else(
+            || self.entropy.uuid_at(clock::unix_ms()).to_string(),
+            |idempotency| idempotency.key.clone(),
+        );
+        Committed {
+            operation,
+            earlier: None,
+        }
+    }
+}
+
+fn operation_record(
+    call: &Call,
+    draft: &Draft,
+    id: OperationId,
+    at: UnixMs,
+) -> Option<OperationRecord> {
+    let idempotency = call.idempotency.as_ref()?;
+    Some(OperationRecord {
+        key: idempotency.key.clone(),
+        id,
+        request: idempotency.request,
+        status: draft.status,
+        subject: draft.subject.clone(),
+        at,
+    })
+}

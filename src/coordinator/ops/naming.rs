@@ -1,0 +1,1 @@
+//! Naming schemes: a template's text with `<TAG>` places, filled when a key is made.
