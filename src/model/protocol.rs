@@ -2,7 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::model::desired::{Applied, Intent};
+use crate::model::canonical::Canonical;
+use crate::model::desired::{Applied, Intent, Want};
 use crate::model::ids::{
     BootId, Digest, Generation, KeyVersionId, KeystoreId, SessionNumber, Term,
 };
@@ -16,6 +17,23 @@ pub const REPORTS_PER_FRAME_MAX: usize = 200;
 
 /// Furthest a generation may be ahead of the journal's (threats.md T2).
 pub const GENERATION_JUMP_MAX: u64 = 1 << 20;
+
+/// What heartbeats compare: SHA-256 over (version, generation) of the instances, in the order of their versions. Destroyed
+/// ones are left out: an agent keeps its tombstones for ever, a store need not.
+#[must_use]
+pub fn wanted_digest(instances: impl Iterator<Item = (KeyVersionId, Generation, Want)>) -> Digest {
+    instances
+        .filter(|&(_, _, want)| want != Want::Destroyed)
+        .fold(
+            Canonical::new("lockstep/wanted/1"),
+            |canonical, (version, generation, _)| {
+                canonical
+                    .bytes(version.uuid().as_bytes())
+                    .number(generation.0)
+            },
+        )
+        .digest()
+}
 
 /// What an agent says of itself.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
