@@ -1,0 +1,542 @@
+//! Values of every noun that travels.
+
+use proptest::collection::vec;
+use proptest::option::of;
+use proptest::prelude::*;
+use proptest::sample::select;
+use proptest::strategy::ValueTree;
+use proptest::test_runner::TestRunner;
+use uuid::Uuid;
+
+use crate::model::canonical::sha256;
+use crate::model::desired::{Applied, Intent, ObjectPlan, Want};
+use crate::model::ids::{
+    BootId, Digest, Epoch, Generation, KeyVersionId, KeystoreId, SessionNumber, Term,
+};
+use crate::model::job::{FailureKind, TokenFailure};
+use crate::model::key::{Algorithm, DeactivatedUsage, KeySpec, UsageSet};
+use crate::model::keystore::{Capabilities, Health, Marker, OaepHash, TokenInfo, Variant};
+use crate::model::material::{BirthRecord, Endorsement, Envelope, RepositoryCopy, Signed};
+use crate::model::observed::{
+    Fingerprint, FingerprintMethod, Found, ObjectClass, ObjectFacts, Observation, Proof, ProofKind,
+};
+use crate::model::protocol::{
+    Cursor, Description, Down, Progress, Refusal, Report, SessionRefusal, Up, UpBody,
+};
+use crate::model::vault::UnixMs;
+use crate::wire::calls::{GenerateCall, ProveCall, RewrapCall};
+
+/// One value, the same in every run.
+pub(crate) fn one<S: Strategy>(strategy: S) -> S::Value {
+    let mut runner = TestRunner::deterministic();
+    strategy.new_tree(&mut runner).unwrap().current()
+}
+
+fn uuid() -> impl Strategy<Value = Uuid> {
+    any::<[u8; 16]>().prop_map(Uuid::from_bytes)
+}
+
+fn version() -> impl Strategy<Value = KeyVersionId> {
+    uuid().prop_map(KeyVersionId::from_uuid)
+}
+
+fn keystore() -> impl Strategy<Value = KeystoreId> {
+    uuid().prop_map(KeystoreId::from_uuid)
+}
+
+fn digest() -> impl Strategy<Value = Digest> {
+    any::<[u8; 32]>().prop_map(Digest)
+}
+
+fn words() -> impl Strategy<Value = String> {
+    "[ -~äß\u{202e}]{0,30}"
+}
+
+fn bytes(max: usize) -> impl Strategy<Value = Vec<u8>> {
+    vec(any::<u8>(), 0..=max)
+}
+
+fn usage() -> impl Strategy<Value = UsageSet> {
+    (0u16..512).prop_map(|bits| UsageSet::from_bits(bits).unwrap())
+}
+
+fn spec() -> impl Strategy<Value = KeySpec> {
+    let all = [
+        (Algorithm::Aes, 256),
+        (Algorithm::Des, 192),
+        (Algorithm::Ec, 521),
+        (Algorithm::Hmac, 160),
+        (Algorithm::Rsa, 4096),
+    ];
+    select(all.to_vec()).prop_map(|(algorithm, bits)| KeySpec::new(algorithm, bits).unwrap())
+}
+
+fn fingerprint() -> impl Strategy<Value = Fingerprint> {
+    let method = select(vec![FingerprintMethod::DigestKey, FingerprintMethod::Spki]);
+    (method, digest()).prop_map(|(method, value)| Fingerprint { method, value })
+}
+
+fn want() -> impl Strategy<Value = Want> {
+    select(vec![Want::Active, Want::Deactivated, Want::Destroyed])
+}
+
+fn object_plan() -> impl Strategy<Value = ObjectPlan> {
+    let deactivated = select(vec![DeactivatedUsage::None, DeactivatedUsage::ProcessOnly]);
+    (
+        vec(any::<u8>(), 1..=64),
+        words(),
+        spec(),
+        usage(),
+        deactivated,
+        bytes(64),
+    )
+        .prop_map(
+            |(cka_id, label, spec, usage, deactivated_usage, salt)| ObjectPlan {
+                cka_id,
+                label,
+                spec,
+                usage,
+                deactivated_usage,
+                salt,
+            },
+        )
+}
+
+pub(crate) fn intent() -> impl Strategy<Value = Intent> {
+    (
+        version(),
+        keystore(),
+        any::<u64>(),
+        want(),
+        object_plan(),
+        fingerprint(),
+    )
+        .prop_map(
+            |(version, keystore, generation, want, object, fingerprint)| Intent {
+                version,
+                keystore,
+                generation: Generation(generation),
+                want,
+                object,
+                fingerprint,
+            },
+        )
+}
+
+pub(crate) fn applied() -> impl Strategy<Value = Applied> {
+    (any::<u64>(), want(), digest()).prop_map(|(generation, want, digest)| Applied {
+        generation: Generation(generation),
+        want,
+        digest,
+    })
+}
+
+fn signed<T: std::fmt::Debug>(body: impl Strategy<Value = T>) -> impl Strategy<Value = Signed<T>> {
+    (body, vec(any::<u8>(), 32), vec(any::<u8>(), 64)).prop_map(|(body, signer, signature)| {
+        Signed {
+            body,
+            signer,
+            signature,
+        }
+    })
+}
+
+fn at() -> impl Strategy<Value = UnixMs> {
+    (0..=i64::MAX).prop_map(UnixMs)
+}
+
+pub(crate) fn birth() -> impl Strategy<Value = Signed<BirthRecord>> {
+    let body = (
+        (version(), spec(), fingerprint(), bytes(64)),
+        (of(bytes(600)), digest(), keystore(), at()),
+    );
+    signed(body.prop_map(
+        |((version, spec, fingerprint, salt), (spki, blob, keystore, at))| BirthRecord {
+            version,
+            spec,
+            fingerprint,
+            salt,
+            spki,
+            blob,
+            keystore,
+            at,
+        },
+    ))
+}
+
+fn oaep_hash() -> impl Strategy<Value = OaepHash> {
+    select(vec![OaepHash::Sha1, OaepHash::Sha256])
+}
+
+pub(crate) fn endorsement() -> impl Strategy<Value = Signed<Endorsement>> {
+    let body = (
+        keystore(),
+        any::<u64>(),
+        bytes(600),
+        oaep_hash(),
+        any::<bool>(),
+        at(),
+    );
+    signed(body.prop_map(
+        |(keystore, epoch, spki, oaep_hash, rfc5649, at)| Endorsement {
+            keystore,
+            epoch: Epoch(epoch),
+            spki,
+            oaep_hash,
+            rfc5649,
+            at,
+        },
+    ))
+}
+
+pub(crate) fn envelope() -> impl Strategy<Value = Signed<Envelope>> {
+    let body = (
+        (version(), spec(), fingerprint(), bytes(64), of(bytes(600))),
+        (keystore(), keystore(), any::<u64>(), digest()),
+        (bytes(512), bytes(2500), at()),
+    );
+    signed(body.prop_map(
+        |(
+            (version, spec, fingerprint, salt, spki),
+            (source, target, generation, transport),
+            (wrapped_kek, wrapped_key, at),
+        )| Envelope {
+            version,
+            spec,
+            fingerprint,
+            salt,
+            spki,
+            source,
+            target,
+            generation: Generation(generation),
+            transport,
+            wrapped_kek,
+            wrapped_key,
+            at,
+        },
+    ))
+}
+
+pub(crate) fn token_info() -> impl Strategy<Value = TokenInfo> {
+    (
+        (words(), words(), words(), words()),
+        (words(), words(), words()),
+    )
+        .prop_map(
+            |((label, serial, manufacturer, model), (hardware, firmware, library))| TokenInfo {
+                label,
+                serial,
+                manufacturer,
+                model,
+                hardware,
+                firmware,
+                library,
+            },
+        )
+}
+
+pub(crate) fn capabilities() -> impl Strategy<Value = Capabilities> {
+    (of(any::<u64>()), oaep_hash(), any::<bool>(), any::<bool>()).prop_map(
+        |(rfc5649, oaep_hash, copyable, digest_key)| Capabilities {
+            rfc5649,
+            oaep_hash,
+            copyable,
+            digest_key,
+        },
+    )
+}
+
+fn marker() -> impl Strategy<Value = Marker> {
+    (keystore(), any::<u64>()).prop_map(|(keystore, epoch)| Marker {
+        keystore,
+        epoch: Epoch(epoch),
+    })
+}
+
+pub(crate) fn health() -> impl Strategy<Value = Health> {
+    prop_oneof![
+        Just(Health::Ok),
+        Just(Health::Starting),
+        (words(), words()).prop_map(|(label, serial)| Health::TokenNotFound { label, serial }),
+        Just(Health::WrongPin),
+        Just(Health::PinLocked),
+        Just(Health::MarkerMissing),
+        marker().prop_map(Health::BelongsTo),
+        marker().prop_map(Health::OtherEpoch),
+        Just(Health::JournalLost),
+        words().prop_map(|detail| Health::JournalFailed { detail }),
+        words().prop_map(|detail| Health::ModuleFailed { detail }),
+    ]
+}
+
+pub(crate) fn description() -> impl Strategy<Value = Description> {
+    let variant = select(vec![Variant::Internal, Variant::External]);
+    (
+        (of(keystore()), any::<u64>(), words(), digest(), variant),
+        (
+            token_info(),
+            of(capabilities()),
+            health(),
+            any::<u64>(),
+            any::<i64>(),
+        ),
+    )
+        .prop_map(
+            |(
+                (keystore, epoch, version, identity, variant),
+                (token, capabilities, health, journal_records, clock),
+            )| Description {
+                keystore,
+                epoch: Epoch(epoch),
+                version,
+                identity,
+                variant,
+                token,
+                capabilities,
+                health,
+                journal_records,
+                clock: UnixMs(clock),
+            },
+        )
+}
+
+pub(crate) fn facts() -> impl Strategy<Value = ObjectFacts> {
+    let class = select(vec![
+        ObjectClass::Secret,
+        ObjectClass::Private,
+        ObjectClass::Public,
+    ]);
+    (
+        (any::<u64>(), class, of(any::<u64>()), bytes(80), words()),
+        (
+            usage(),
+            of(any::<bool>()),
+            of(any::<bool>()),
+            of(any::<u32>()),
+            of(digest()),
+        ),
+    )
+        .prop_map(
+            |(
+                (handle, class, key_type, cka_id, label),
+                (usage, sensitive, extractable, bits, public_digest),
+            )| ObjectFacts {
+                handle,
+                class,
+                key_type,
+                cka_id,
+                label,
+                usage,
+                sensitive,
+                extractable,
+                bits,
+                public_digest,
+            },
+        )
+}
+
+fn found() -> impl Strategy<Value = Found> {
+    (
+        vec(facts(), 0..3),
+        of(fingerprint()),
+        vec(facts(), 0..3),
+        of(words()),
+    )
+        .prop_map(
+            |(objects, fingerprint, same_label, fingerprint_failure)| Found {
+                objects,
+                fingerprint,
+                same_label,
+                fingerprint_failure,
+            },
+        )
+}
+
+pub(crate) fn observation() -> impl Strategy<Value = Observation> {
+    let leaf = prop_oneof![
+        words().prop_map(|why| Observation::Unknown { why }),
+        vec(facts(), 0..3).prop_map(|same_label| Observation::Absent { same_label }),
+        found().prop_map(Observation::Present),
+    ];
+    leaf.prop_recursive(2, 3, 1, |inner| {
+        inner.prop_map(|last| Observation::Suspected {
+            last: Box::new(last),
+        })
+    })
+}
+
+pub(crate) fn failure() -> impl Strategy<Value = TokenFailure> {
+    let kind = select(vec![
+        FailureKind::Retry,
+        FailureKind::Restart,
+        FailureKind::Refused,
+        FailureKind::NeedsMaterial,
+        FailureKind::WrongKey,
+        FailureKind::LabelTaken,
+        FailureKind::WrongPin,
+        FailureKind::PinLocked,
+        FailureKind::NoToken,
+    ]);
+    (kind, words(), words(), words()).prop_map(|(kind, function, rv, detail)| TokenFailure {
+        kind,
+        function,
+        rv,
+        detail,
+    })
+}
+
+fn progress() -> impl Strategy<Value = Progress> {
+    prop_oneof![
+        Just(Progress::Done),
+        Just(Progress::Busy),
+        Just(Progress::NeedsMaterial),
+        failure().prop_map(Progress::Failed),
+        words().prop_map(|why| Progress::Unknown { why }),
+    ]
+}
+
+pub(crate) fn report() -> impl Strategy<Value = Report> {
+    let kind = select(vec![ProofKind::Tried, ProofKind::ReadBack]);
+    let proof = (kind, words(), words()).prop_map(|(kind, operation, answer)| Proof {
+        kind,
+        operation,
+        answer,
+    });
+    (
+        (version(), of(applied()), progress(), observation()),
+        (of(proof), any::<u64>(), any::<u64>()),
+    )
+        .prop_map(
+            |((version, applied, progress, observation), (proof, proof_age_ms, look_age_ms))| {
+                Report {
+                    version,
+                    applied,
+                    progress,
+                    observation,
+                    proof,
+                    proof_age_ms,
+                    look_age_ms,
+                }
+            },
+        )
+}
+
+pub(crate) fn down() -> impl Strategy<Value = Down> {
+    let cursor = (uuid(), any::<u64>()).prop_map(|(boot, seq)| Cursor {
+        boot: BootId::from_uuid(boot),
+        seq,
+    });
+    prop_oneof![
+        (any::<u64>(), keystore(), of(cursor)).prop_map(|(term, keystore, cursor)| Down::Open {
+            term: Term(term),
+            keystore,
+            cursor,
+        }),
+        (intent(), of(envelope())).prop_map(|(intent, envelope)| Down::Intent {
+            intent: Box::new(intent),
+            envelope: envelope.map(Box::new),
+        }),
+        of(version()).prop_map(|version| Down::Look { version }),
+        digest().prop_map(|wanted| Down::Heartbeat { wanted }),
+    ]
+}
+
+fn refusal() -> impl Strategy<Value = Refusal> {
+    prop_oneof![
+        applied().prop_map(Refusal::Stale),
+        applied().prop_map(Refusal::Conflict),
+        any::<u64>().prop_map(|last| Refusal::Jump {
+            last: Generation(last)
+        }),
+        applied().prop_map(Refusal::Tombstone),
+        keystore().prop_map(|wanted| Refusal::WrongKeystore { wanted }),
+        words().prop_map(|reason| Refusal::Envelope { reason }),
+        health().prop_map(Refusal::Unhealthy),
+        words().prop_map(|detail| Refusal::Journal { detail }),
+    ]
+}
+
+fn session_refusal() -> impl Strategy<Value = SessionRefusal> {
+    prop_oneof![
+        any::<u64>().prop_map(|highest| SessionRefusal::StaleTerm {
+            highest: Term(highest)
+        }),
+        of(keystore()).prop_map(|actual| SessionRefusal::WrongKeystore { actual }),
+        words().prop_map(|detail| SessionRefusal::Protocol { detail }),
+    ]
+}
+
+pub(crate) fn up() -> impl Strategy<Value = Up> {
+    let body = prop_oneof![
+        (any::<u64>(), uuid(), any::<bool>()).prop_map(|(session, boot, full)| {
+            UpBody::Accepted {
+                session: SessionNumber(session),
+                boot: BootId::from_uuid(boot),
+                full,
+            }
+        }),
+        session_refusal().prop_map(UpBody::Rejected),
+        vec(report(), 0..4).prop_map(UpBody::Reports),
+        vec(facts(), 0..4).prop_map(UpBody::Unmanaged),
+        any::<u64>().prop_map(|scan_age_ms| UpBody::CaughtUp { scan_age_ms }),
+        (version(), any::<u64>(), refusal()).prop_map(|(version, generation, refusal)| {
+            UpBody::Refused {
+                version,
+                generation: Generation(generation),
+                refusal,
+            }
+        }),
+        health().prop_map(UpBody::Health),
+        (digest(), any::<u64>()).prop_map(|(wanted, scan_age_ms)| UpBody::Heartbeat {
+            wanted,
+            scan_age_ms,
+        }),
+    ];
+    (any::<u64>(), body).prop_map(|(seq, body)| Up { seq, body })
+}
+
+pub(crate) fn generate() -> impl Strategy<Value = GenerateCall> {
+    (any::<u64>(), version(), spec(), bytes(64)).prop_map(|(session, version, spec, salt)| {
+        GenerateCall {
+            session: SessionNumber(session),
+            version,
+            spec,
+            salt,
+        }
+    })
+}
+
+pub(crate) fn copy() -> impl Strategy<Value = RepositoryCopy> {
+    (birth(), bytes(2500)).prop_map(|(mut birth, blob)| {
+        birth.body.blob = sha256(&blob);
+        RepositoryCopy {
+            keystore: birth.body.keystore,
+            blob,
+            birth,
+        }
+    })
+}
+
+pub(crate) fn rewrap() -> impl Strategy<Value = RewrapCall> {
+    (
+        any::<u64>(),
+        bytes(2500),
+        birth(),
+        endorsement(),
+        any::<u64>(),
+    )
+        .prop_map(|(session, blob, birth, target, generation)| RewrapCall {
+            session: SessionNumber(session),
+            blob,
+            birth,
+            target,
+            generation: Generation(generation),
+        })
+}
+
+pub(crate) fn prove() -> impl Strategy<Value = ProveCall> {
+    (any::<u64>(), version()).prop_map(|(session, version)| ProveCall {
+        session: SessionNumber(session),
+        version,
+    })
+}
