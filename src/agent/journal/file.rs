@@ -1,0 +1,203 @@
+//! The journal's file: opened, recovered, compacted, appended to.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, Seek as _, SeekFrom, Write as _};
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::{Path, PathBuf};
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::agent::durable;
+use crate::agent::journal::line::{self, Contents, Damage};
+
+/// Why a journal cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum JournalError {
+    /// The system's error.
+    #[error("{}: the journal cannot be read or written", path.display())]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// Damage that is no torn tail.
+    #[error(
+        "{}: the journal is damaged; it is left as it is: restore it from a backup of state_dir, or ask for help",
+        path.display()
+    )]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// Where.
+        #[source]
+        source: Damage,
+    },
+}
+
+/// The open file. Whoever holds it holds the state directory's lock.
+#[derive(Debug)]
+pub struct JournalFile {
+    file: File,
+    /// Length up to which all is whole.
+    length: u64,
+    /// Number of the next record.
+    next: u64,
+    /// Set when nobody knows what is on the disk: nothing more is written.
+    broken: bool,
+}
+
+/// Reads all records; a missing file has none.
+///
+/// # Errors
+/// [`JournalError`].
+pub fn load<R: DeserializeOwned>(path: &Path) -> Result<Contents<R>, JournalError> {
+    let bytes = match std::fs::read(path) {
+        Ok(bytes) => bytes,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
+        Err(source) => return Err(failed(path, source)),
+    };
+    line::decode(&bytes).map_err(|source| JournalError::Damaged {
+        path: path.to_owned(),
+        source,
+    })
+}
+
+/// Writes a journal of exactly these records in the place of the old one, and opens it.
+///
+/// # Errors
+/// [`JournalError::Io`]; the old journal is then still there.
+pub fn rewrite<R: Serialize>(path: &Path, records: &[R]) -> Result<JournalFile, JournalError> {
+    let (text, next) = encode(1, records).map_err(|source| failed(path, source))?;
+    let write = || {
+        let mut staged = durable::stage(path)?;
+        staged.write_all(line::HEADER.as_bytes())?;
+        staged.write_all(text.as_bytes())?;
+        durable::commit(&staged, path)?;
+        let mut file = OpenOptions::new().write(true).mode(0o600).open(path)?;
+        let length = file.seek(SeekFrom::End(0))?;
+        Ok((file, length))
+    };
+    let (file, length) = write().map_err(|source| failed(path, source))?;
+    Ok(JournalFile {
+        file,
+        length,
+        next,
+        broken: false,
+    })
+}
+
+impl JournalFile {
+    /// How many records there are.
+    #[must_use]
+    pub const fn records(&self) -> u64 {
+        self.next.saturating_sub(1)
+    }
+
+    /// Appends records as one batch and waits until they are on stable storage.
+    ///
+    /// # Errors
+    /// The system's, such as a full disk: none of the records counts then, and the next call may try again.
+    /// After a failed fsync nobody knows what the disk holds: every further call fails until the agent is started again.
+    pub fn append<R: Serialize>(&mut self, records: &[R]) -> io::Result<()> {
+        if self.broken {
+            return Err(io::Error::other(
+                "an earlier write failed and its outcome is not known; start the agent again",
+            ));
+        }
+        let (text, next) = encode(self.next, records)?;
+        if let Err(error) = self.file.write_all(text.as_bytes()) {
+            self.broken = self.cut_back().is_err();
+            return Err(error);
+        }
+        if let Err(error) = self.file.sync_data() {
+            self.broken = true;
+            return Err(error);
+        }
+        self.next = next;
+        self.length = self.file.stream_position()?;
+        Ok(())
+    }
+
+    fn cut_back(&mut self) -> io::Result<()> {
+        self.file.set_len(self.length)?;
+        self.file.seek(SeekFrom::Start(self.length))?;
+        self.file.sync_data()
+    }
+}
+
+fn encode<R: Serialize>(first: u64, records: &[R]) -> io::Result<(String, u64)> {
+    let mut text = String::new();
+    let mut number = first;
+    for record in records {
+        text.push_str(&line::encode(number, first, record)?);
+        number = number.saturating_add(1);
+    }
+    Ok((text, number))
+}
+
+fn failed(path: &Path, source: io::Error) -> JournalError {
+    JournalError::Io {
+        path: path.to_owned(),
+        source,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::OpenOptions;
+
+    use crate::agent::journal::file::{JournalError, JournalFile, load, rewrite};
+
+    #[test]
+    fn appends_survive_and_compaction_keeps_what_it_is_given() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("journal");
+        assert_eq!(load::<u64>(&path).unwrap().records, Vec::<u64>::new());
+        let mut journal = rewrite::<u64>(&path, &[]).unwrap();
+        journal.append(&[1_u64, 2]).unwrap();
+        journal.append(&[3_u64]).unwrap();
+        assert_eq!(journal.records(), 3);
+        assert_eq!(load::<u64>(&path).unwrap().records, [1, 2, 3]);
+        let mut journal = rewrite(&path, &[2_u64, 3]).unwrap();
+        journal.append(&[4_u64]).unwrap();
+        assert_eq!(load::<u64>(&path).unwrap().records, [2, 3, 4]);
+    }
+
+    #[test]
+    fn a_torn_tail_is_told_and_damage_is_refused() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("journal");
+        let mut journal = rewrite(&path, &[1_u64]).unwrap();
+        journal.append(&[2_u64]).unwrap();
+        let mut bytes = std::fs::read(&path).unwrap();
+        bytes.truncate(bytes.len() - 3);
+        std::fs::write(&path, &bytes).unwrap();
+        let contents = load::<u64>(&path).unwrap();
+        assert_eq!((contents.records, contents.torn_bytes > 0), (vec![1], true));
+        std::fs::write(&path, "something else\n").unwrap();
+        assert!(matches!(
+            load::<u64>(&path),
+            Err(JournalError::Damaged { .. })
+        ));
+    }
+
+    #[test]
+    fn a_full_disk_is_an_error_and_the_next_try_counts_again() {
+        // /dev/full answers every write with ENOSPC.
+        let Ok(full) = OpenOptions::new().write(true).open("/dev/full") else {
+            panic!("this test needs /dev/full");
+        };
+        let mut journal = JournalFile {
+            file: full,
+            length: 0,
+            next: 1,
+            broken: false,
+        };
+        let error = journal.append(&[1_u64]).unwrap_err();
+        assert_eq!(error.kind(), std::io::ErrorKind::StorageFull);
+        assert_eq!(journal.records(), 0);
+    }
+}
