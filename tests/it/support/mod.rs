@@ -6,3 +6,21 @@
 )]
 
 pub mod softhsm;
+
+use std::path::PathBuf;
+
+/// A program of `examples/`, which cargo builds beside the tests.
+pub fn example(name: &str) -> PathBuf {
+    let test = std::env::current_exe().unwrap();
+    let path = test
+        .parent()
+        .and_then(|deps| deps.parent())
+        .map(|target| target.join("examples").join(name))
+        .unwrap();
+    assert!(
+        path.exists(),
+        "{} is missing: run `cargo build --examples`",
+        path.display()
+    );
+    path
+}
