@@ -54,7 +54,7 @@ pub enum Write {
     VaultInsert(Vault),
     /// A vault, if its revision is still the expected one.
     VaultUpdate { record: Vault, expected: Revision },
-    /// Refused with `InUse` while anything belongs to it.
+    /// Refused with `InUse` while a key, a keystore or a template that is not archived belongs to it. Archived ones go with it.
     VaultDelete { id: VaultId, expected: Revision },
     /// A new template; the name must be free in its vault.
     TemplateInsert(KeyTemplate),
@@ -72,7 +72,8 @@ pub enum Write {
         record: KeystoreRecord,
         expected: Revision,
     },
-    /// Refused with `InUse` while an instance that is not destroyed, or a repository copy, is on it.
+    /// Refused with `InUse` while an instance that is not destroyed, or a repository copy, is on it. Instances that are
+    /// destroyed stay with their keys, and the lease's term stays: the token may come back, and its agent remembers.
     KeystoreDelete { id: KeystoreId, expected: Revision },
     /// A new key; the label must be free in its vault.
     KeyInsert(Box<ManagedKey>),
@@ -81,7 +82,8 @@ pub enum Write {
         record: Box<ManagedKey>,
         expected: Revision,
     },
-    /// A key's record with its instances.
+    /// A key's record with its instances and what was last seen of them. Refused with `InUse` while a repository copy of one of
+    /// its versions is left: material is erased by name, never forgotten.
     KeyDelete { id: KeyId, expected: Revision },
     /// A repository copy.
     CopyInsert {
@@ -90,7 +92,8 @@ pub enum Write {
     },
     /// Erases all repository copies of a version.
     CopiesErase { version: KeyVersionId },
-    /// An instance, if its generation is still the expected one; `None`: there must be none yet.
+    /// An instance, if its generation is still the expected one and the new one is not lower; `None`: there must be none yet,
+    /// and the keystore must be there.
     InstancePut {
         key: KeyId,
         instance: Box<Instance>,
@@ -248,7 +251,7 @@ pub trait Store: Send + Sync + std::fmt::Debug {
     /// Repository copies of a version.
     async fn copies(&self, version: KeyVersionId) -> Result<Vec<RepositoryCopy>, StoreError>;
 
-    /// Notes what was last seen. A cache for people: may be lost, never counted.
+    /// Notes what was last seen, of instances that there are. A cache for people: may be lost, never counted.
     async fn seen_put(
         &self,
         keystore: KeystoreId,

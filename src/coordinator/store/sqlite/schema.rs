@@ -1,0 +1,184 @@
+//! The schema: forward-only numbered migrations, all of them in one transaction.
+//!
+//! Columns are what is queried, sorted or made unique; `record` is the whole record as JSON of its model type.
+
+use std::path::Path;
+
+use rusqlite::{Connection, Transaction, TransactionBehavior};
+
+use crate::coordinator::store::sqlite::OpenError;
+
+/// Each entry takes the schema from its index to the next number (`PRAGMA user_version`). Never edited, only appended to.
+const MIGRATIONS: [&str; 1] = [FIRST];
+
+const FIRST: &str = "
+CREATE TABLE vault (
+    id BLOB NOT NULL PRIMARY KEY CHECK (length(id) = 16),
+    name TEXT NOT NULL UNIQUE,
+    revision INTEGER NOT NULL,
+    record TEXT NOT NULL
+) STRICT;
+
+CREATE TABLE template (
+    id BLOB NOT NULL PRIMARY KEY CHECK (length(id) = 16),
+    vault BLOB NOT NULL REFERENCES vault (id),
+    name TEXT NOT NULL,
+    archived INTEGER NOT NULL,
+    revision INTEGER NOT NULL,
+    record TEXT NOT NULL,
+    UNIQUE (vault, name)
+) STRICT;
+
+CREATE TABLE keystore (
+    id BLOB NOT NULL PRIMARY KEY CHECK (length(id) = 16),
+    vault BLOB NOT NULL REFERENCES vault (id),
+    name TEXT NOT NULL,
+    revision INTEGER NOT NULL,
+    record TEXT NOT NULL,
+    UNIQUE (vault, name)
+) STRICT;
+
+CREATE TABLE keystore_group (
+    name TEXT NOT NULL,
+    keystore BLOB NOT NULL REFERENCES keystore (id) ON DELETE CASCADE,
+    PRIMARY KEY (name, keystore)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX keystore_group_keystore ON keystore_group (keystore);
+
+CREATE TABLE key (
+    id BLOB NOT NULL PRIMARY KEY CHECK (length(id) = 16),
+    vault BLOB NOT NULL REFERENCES vault (id),
+    template BLOB NOT NULL REFERENCES template (id),
+    label TEXT NOT NULL,
+    algorithm TEXT NOT NULL,
+    bits INTEGER NOT NULL,
+    state TEXT NOT NULL,
+    activation_date TEXT,
+    expiration_date TEXT,
+    created_at INTEGER NOT NULL,
+    updated_at INTEGER NOT NULL,
+    revision INTEGER NOT NULL,
+    record TEXT NOT NULL,
+    UNIQUE (vault, label)
+) STRICT;
+CREATE INDEX key_template ON key (template);
+CREATE INDEX key_label ON key (label);
+
+CREATE TABLE key_version (
+    version BLOB NOT NULL PRIMARY KEY CHECK (length(version) = 16),
+    key BLOB NOT NULL REFERENCES key (id) ON DELETE CASCADE
+) STRICT, WITHOUT ROWID;
+CREATE INDEX key_version_key ON key_version (key);
+
+-- A repository copy outlives its key's record never: deleting the key is refused while there is one.
+CREATE TABLE copy (
+    version BLOB NOT NULL CHECK (length(version) = 16),
+    keystore BLOB NOT NULL REFERENCES keystore (id),
+    record TEXT NOT NULL,
+    PRIMARY KEY (version, keystore)
+) STRICT;
+CREATE INDEX copy_keystore ON copy (keystore);
+
+-- No reference to keystore: the tombstones of a keystore that was removed stay with their key.
+CREATE TABLE instance (
+    keystore BLOB NOT NULL CHECK (length(keystore) = 16),
+    version BLOB NOT NULL CHECK (length(version) = 16),
+    key BLOB NOT NULL REFERENCES key (id) ON DELETE CASCADE,
+    generation INTEGER NOT NULL,
+    want TEXT NOT NULL,
+    record TEXT NOT NULL,
+    PRIMARY KEY (keystore, version)
+) STRICT;
+CREATE INDEX instance_key ON instance (key, keystore);
+
+CREATE TABLE seen (
+    version BLOB NOT NULL,
+    keystore BLOB NOT NULL,
+    record TEXT NOT NULL,
+    PRIMARY KEY (version, keystore)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX seen_keystore ON seen (keystore);
+
+CREATE TABLE operation (
+    key TEXT NOT NULL PRIMARY KEY,
+    id BLOB NOT NULL,
+    request BLOB NOT NULL,
+    status INTEGER NOT NULL,
+    subject TEXT NOT NULL,
+    at INTEGER NOT NULL
+) STRICT;
+CREATE INDEX operation_at ON operation (at);
+
+-- Numbers are given in the order of the transactions, without gaps, and never twice.
+CREATE TABLE audit (
+    sequence INTEGER PRIMARY KEY AUTOINCREMENT,
+    subject TEXT NOT NULL,
+    record TEXT NOT NULL
+) STRICT;
+CREATE INDEX audit_subject ON audit (subject, sequence);
+
+-- Terms outlive the keystore's record: it may come back, and its agent remembers.
+CREATE TABLE lease (
+    keystore BLOB NOT NULL PRIMARY KEY CHECK (length(keystore) = 16),
+    term INTEGER NOT NULL
+) STRICT;
+
+CREATE TABLE ping (
+    id INTEGER PRIMARY KEY CHECK (id = 1),
+    count INTEGER NOT NULL
+) STRICT;
+INSERT INTO ping (id, count) VALUES (1, 0);
+";
+
+/// Looks the file over.
+///
+/// # Errors
+/// [`OpenError::Damaged`] with SQLite's first complaint.
+pub fn check(connection: &Connection, path: &Path) -> Result<(), OpenError> {
+    let damaged = |detail| OpenError::Damaged {
+        path: path.to_owned(),
+        detail,
+    };
+    let found: String = connection
+        .query_row("PRAGMA quick_check(1)", [], |row| row.get(0))
+        .map_err(|error| damaged(error.to_string()))?;
+    if found == "ok" {
+        Ok(())
+    } else {
+        Err(damaged(found))
+    }
+}
+
+/// Brings the schema up to date.
+///
+/// # Errors
+/// [`OpenError::NewerSchema`] where a later program wrote the file; then nothing is touched.
+pub fn migrate(connection: &Connection, path: &Path) -> Result<(), OpenError> {
+    let sql = |source| OpenError::Sql {
+        path: path.to_owned(),
+        source,
+    };
+    let known = i64::try_from(MIGRATIONS.len()).unwrap_or(i64::MAX);
+    let transaction =
+        Transaction::new_unchecked(connection, TransactionBehavior::Immediate).map_err(sql)?;
+    let found: i64 = transaction
+        .pragma_query_value(None, "user_version", |row| row.get(0))
+        .map_err(sql)?;
+    if found > known {
+        return Err(OpenError::NewerSchema {
+            path: path.to_owned(),
+            found,
+            known,
+        });
+    }
+    let done = usize::try_from(found).unwrap_or(0);
+    for migration in MIGRATIONS.iter().skip(done) {
+        transaction.execute_batch(migration).map_err(sql)?;
+    }
+    if found < known {
+        transaction
+            .pragma_update(None, "user_version", known)
+            .map_err(sql)?;
+    }
+    transaction.commit().map_err(sql)
+}
