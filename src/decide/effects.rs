@@ -1,1 +1,290 @@
-//! Which steps lead from what was found to what is wanted.
+//! Which steps lead from what was found to what is wanted: one pure function, used to show a plan and, on a fresh look, to act.
+//!
+//! Steps are a function of both, never deltas (promises R5). What reduces use goes private first and public last, what
+//! enables public first and private last (R6). Objects are born disabled (R14). A key that is not the right one is told,
+//! never enabled, never touched.
+
+use crate::model::desired::{CKA_ID_BYTES_MAX, Intent, Want};
+use crate::model::job::{FailureKind, TokenFailure};
+use crate::model::key::UsageSet;
+use crate::model::observed::{Found, ObjectClass, ObjectFacts};
+use crate::model::step::Step;
+use crate::model::text::printable;
+
+/// Why no step may be taken. None heals itself: a person looks.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Obstacle {
+    /// The material under the CKA_ID is another one.
+    #[error("the key found there is another one: its fingerprint differs")]
+    WrongKey,
+    /// No fingerprint could be had, and what is wanted may not be done without.
+    #[error("the fingerprint of the key found there could not be had: {why}")]
+    Unproved {
+        /// For people.
+        why: String,
+    },
+    /// More than one object of a class has the CKA_ID.
+    #[error("more than one {} has its CKA_ID", .0.name())]
+    Duplicated(ObjectClass),
+    /// An object of a class that such a key does not have carries its CKA_ID: not ours.
+    #[error("a {} that is not part of this key has its CKA_ID", .0.name())]
+    Foreign(ObjectClass),
+    /// Another object has the label and class.
+    #[error("another {} has the label already", .0.name())]
+    LabelTaken(ObjectClass),
+    /// A CKA_ID that is empty or too long to be handled.
+    #[error("the CKA_ID has to have 1 to {CKA_ID_BYTES_MAX} bytes")]
+    BadId,
+}
+
+impl Obstacle {
+    /// The failure that reports carry: it comes from our own check, so there is no CKR.
+    #[must_use]
+    pub fn failure(&self) -> TokenFailure {
+        let kind = match self {
+            Self::WrongKey | Self::Foreign(_) => FailureKind::WrongKey,
+            Self::LabelTaken(_) => FailureKind::LabelTaken,
+            Self::Unproved { .. } | Self::Duplicated(_) | Self::BadId => FailureKind::Refused,
+        };
+        TokenFailure {
+            kind,
+            function: "effects".to_owned(),
+            rv: String::new(),
+            detail: self.to_string(),
+        }
+    }
+}
+
+/// The ordered steps from what was found to what the intent wants. Those in front that only reduce use stand on their own:
+/// they may be run before the material for a later [`Step::Install`] is there.
+///
+/// # Errors
+/// [`Obstacle`] when nothing may be done. With a restrictive want, what can be restricted comes first as steps, and the
+/// obstacle is told by the next look.
+pub fn effects(intent: &Intent, found: &Found) -> Result<Vec<Step>, Obstacle> {
+    let id_bytes = intent.object.cka_id.len();
+    if id_bytes == 0 || id_bytes > CKA_ID_BYTES_MAX {
+        return Err(Obstacle::BadId);
+    }
+    if fit(intent, found) == Fit::Wrong {
+        return Err(Obstacle::WrongKey);
+    }
+    match intent.want {
+        Want::Active => activate(intent, found),
+        Want::Deactivated => deactivate(intent, found),
+        Want::Destroyed => destroy(intent, found),
+    }
+}
+
+/// Whether what was found is what the intent wants: one object of each class, usages, label, and the right key.
+#[must_use]
+pub fn met(intent: &Intent, found: &Found) -> bool {
+    if intent.want == Want::Destroyed {
+        return found.objects.is_empty();
+    }
+    let label = printable(&intent.object.label);
+    let classes = intent.object.spec.class().objects();
+    let right = match fit(intent, found) {
+        Fit::Right => true,
+        Fit::Unproved => intent.want == Want::Deactivated && is_named_by_us(intent),
+        Fit::Wrong => false,
+    };
+    right
+        && found.objects.len() == classes.len()
+        && classes.iter().all(|&class| {
+            of_class(found, class).any(|object| {
+                object.usage == intent.object.usage_under(intent.want, class)
+                    && object.label == label
+            })
+        })
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Fit {
+    Right,
+    Wrong,
+    Unproved,
+}
+
+/// Only values of one method compare.
+fn fit(intent: &Intent, found: &Found) -> Fit {
+    match found.fingerprint {
+        Some(seen) if seen == intent.fingerprint => Fit::Right,
+        Some(seen) if seen.method == intent.fingerprint.method => Fit::Wrong,
+        Some(_) | None => Fit::Unproved,
+    }
+}
+
+/// The CKA_ID is the key version's UUID, which nobody else gives: such objects are ours even where no fingerprint can be
+/// had (half of a pair, or what a crash left behind).
+fn is_named_by_us(intent: &Intent) -> bool {
+    intent.object.cka_id == intent.version.uuid().as_bytes()
+}
+
+fn of_class(found: &Found, class: ObjectClass) -> impl Iterator<Item = &ObjectFacts> {
+    found
+        .objects
+        .iter()
+        .filter(move |object| object.class == class)
+}
+
+/// The classes of the key, private or secret one first.
+fn private_first(intent: &Intent) -> impl DoubleEndedIterator<Item = ObjectClass> {
+    intent.object.spec.class().objects().iter().copied()
+}
+
+fn unproved(found: &Found) -> Obstacle {
+    let why = found.fingerprint_failure.clone();
+    Obstacle::Unproved {
+        why: why.unwrap_or_else(|| "the token gave none".to_owned()),
+    }
+}
+
+/// An object of a strange class, or two of one.
+fn disorder(intent: &Intent, found: &Found) -> Option<Obstacle> {
+    let classes = intent.object.spec.class().objects();
+    let foreign = found
+        .objects
+        .iter()
+        .find(|object| !classes.contains(&object.class));
+    let doubled = classes
+        .iter()
+        .find(|&&class| of_class(found, class).nth(1).is_some());
+    foreign
+        .map(|object| Obstacle::Foreign(object.class))
+        .or(doubled.map(|&class| Obstacle::Duplicated(class)))
+}
+
+fn is_complete(intent: &Intent, found: &Found) -> bool {
+    private_first(intent).all(|class| of_class(found, class).next().is_some())
+}
+
+fn activate(intent: &Intent, found: &Found) -> Result<Vec<Step>, Obstacle> {
+    if let Some(obstacle) = disorder(intent, found) {
+        return Err(obstacle);
+    }
+    if !is_complete(intent, found) {
+        let mut steps = reinstall(intent, found)?;
+        steps.push(Step::ProveEnabled);
+        return Ok(steps);
+    }
+    if fit(intent, found) != Fit::Right {
+        return Err(unproved(found));
+    }
+    let mut steps = relabel(intent, found);
+    for class in private_first(intent).rev() {
+        let usage = intent.object.usage_under(Want::Active, class);
+        if of_class(found, class).any(|object| object.usage != usage) {
+            steps.push(Step::SetUsage { class, usage });
+        }
+    }
+    steps.push(Step::ProveEnabled);
+    Ok(steps)
+}
+
+fn deactivate(intent: &Intent, found: &Found) -> Result<Vec<Step>, Obstacle> {
+    let right = fit(intent, found) == Fit::Right;
+    if !right && !found.objects.is_empty() && !is_named_by_us(intent) {
+        return Err(unproved(found));
+    }
+    let steps = restrict(intent, found);
+    match put_right(intent, found, right) {
+        Ok(rest) => Ok(steps.into_iter().chain(rest).collect()),
+        Err(obstacle) if steps.is_empty() => Err(obstacle),
+        // What can be restricted is; the next look tells the obstacle.
+        Err(_later) => Ok(steps),
+    }
+}
+
+/// What a deactivated key needs beyond being restricted.
+fn put_right(intent: &Intent, found: &Found, right: bool) -> Result<Vec<Step>, Obstacle> {
+    if let Some(obstacle) = disorder(intent, found) {
+        return Err(obstacle);
+    }
+    let mut steps = if is_complete(intent, found) {
+        let raised = raise(intent, found);
+        if !right && !raised.is_empty() {
+            return Err(unproved(found));
+        }
+        relabel(intent, found).into_iter().chain(raised).collect()
+    } else {
+        reinstall(intent, found)?
+    };
+    steps.push(Step::ProveDisabled);
+    Ok(steps)
+}
+
+/// Takes away every usage that the want does not have; adds none.
+fn restrict(intent: &Intent, found: &Found) -> Vec<Step> {
+    let mut steps = Vec::new();
+    for class in private_first(intent) {
+        let wanted = intent.object.usage_under(intent.want, class);
+        let exceeds = |object: &ObjectFacts| !wanted.contains(object.usage);
+        if of_class(found, class).any(exceeds) {
+            let kept: Vec<_> = wanted
+                .iter()
+                .filter(|&usage| of_class(found, class).all(|object| object.usage.has(usage)))
+                .collect();
+            let usage = UsageSet::of(&kept);
+            steps.push(Step::SetUsage { class, usage });
+        }
+    }
+    steps
+}
+
+/// Adds the usages that a deactivated key keeps, where they are missing (`process_only`).
+fn raise(intent: &Intent, found: &Found) -> Vec<Step> {
+    private_first(intent)
+        .rev()
+        .filter_map(|class| {
+            let usage = intent.object.usage_under(intent.want, class);
+            of_class(found, class)
+                .any(|object| !object.usage.contains(usage))
+                .then_some(Step::SetUsage { class, usage })
+        })
+        .collect()
+}
+
+fn relabel(intent: &Intent, found: &Found) -> Vec<Step> {
+    let label = printable(&intent.object.label);
+    private_first(intent)
+        .filter(|&class| of_class(found, class).any(|object| object.label != label))
+        .map(|class| Step::SetLabel { class })
+        .collect()
+}
+
+/// Destroys what there is of half a pair, installs anew, and gives the usages of the want.
+fn reinstall(intent: &Intent, found: &Found) -> Result<Vec<Step>, Obstacle> {
+    if let Some(object) = found.same_label.first() {
+        return Err(Obstacle::LabelTaken(object.class));
+    }
+    let mut steps = destroy(intent, found)?;
+    steps.push(Step::Install);
+    for class in private_first(intent).rev() {
+        let usage = intent.object.usage_under(intent.want, class);
+        if !usage.is_empty() {
+            steps.push(Step::SetUsage { class, usage });
+        }
+    }
+    Ok(steps)
+}
+
+fn destroy(intent: &Intent, found: &Found) -> Result<Vec<Step>, Obstacle> {
+    if found.objects.is_empty() {
+        return Ok(Vec::new());
+    }
+    if fit(intent, found) != Fit::Right && !is_named_by_us(intent) {
+        return Err(unproved(found));
+    }
+    let steps: Vec<Step> = private_first(intent)
+        .filter(|&class| of_class(found, class).next().is_some())
+        .map(|class| Step::Destroy { class })
+        .collect();
+    match found.objects.first() {
+        Some(object) if steps.is_empty() => Err(Obstacle::Foreign(object.class)),
+        Some(_) | None => Ok(steps),
+    }
+}
+
+#[cfg(test)]
+mod tests;
