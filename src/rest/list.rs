@@ -32,7 +32,7 @@ pub struct PageInfo {
 /// A link.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Href {
-    /// Absolute URL.
+    /// Path and query on this server.
     pub href: String,
 }
 

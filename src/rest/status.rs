@@ -44,6 +44,15 @@ pub enum Phase {
 }
 
 impl Phase {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::InStep, Self::Changing, Self::OutOfStep, Self::Unknown];
+
+    /// The one of that name.
+    #[must_use]
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|one| one.name() == name)
+    }
+
     /// The name in API, CLI and pages.
     #[must_use]
     pub const fn name(self) -> &'static str {
@@ -157,6 +166,23 @@ pub enum FoundStatus {
 }
 
 impl FoundStatus {
+    /// All of them.
+    pub const ALL: [Self; 7] = [
+        Self::NotPresent,
+        Self::Active,
+        Self::NotActive,
+        Self::WrongKey,
+        Self::PendingDestruction,
+        Self::Unknown,
+        Self::Error,
+    ];
+
+    /// The one of that name.
+    #[must_use]
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|one| one.name() == name)
+    }
+
     /// The name in API, CLI and pages.
     #[must_use]
     pub const fn name(self) -> &'static str {
@@ -187,6 +213,15 @@ pub enum SyncFlag {
 }
 
 impl SyncFlag {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::Ok, Self::OutOfSync, Self::Error, Self::VerifyingSync];
+
+    /// The one of that name.
+    #[must_use]
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|one| one.name() == name)
+    }
+
     /// The name in API, CLI and pages.
     #[must_use]
     pub const fn name(self) -> &'static str {
@@ -220,6 +255,63 @@ pub enum SyncFlagDetail {
     Unknown,
 }
 
+impl SyncFlagDetail {
+    /// All of them.
+    pub const ALL: [Self; 14] = [
+        Self::ActiveKeyIsActiveInKeystore,
+        Self::ActiveKeyIsNotActiveInKeystore,
+        Self::ConnectionError,
+        Self::DeactivatedKeyIsDeactivatedInKeystore,
+        Self::DeactivatedKeyIsNotDeactivatedInKeystore,
+        Self::DestroyedKeyIsNotPresentInKeystore,
+        Self::DestroyedKeyIsPresentInKeystore,
+        Self::DestroyedPendingKeyIsNotPresentInKeystore,
+        Self::DestroyedPendingKeyIsPendingDestructionInKeystore,
+        Self::PreActiveKeyIsNotPresentInKeystore,
+        Self::PreActiveKeyIsPresentInKeystore,
+        Self::TargetKeystoreRemovedByUser,
+        Self::TargetKeystoreRemovedByUserContainsAnActiveKey,
+        Self::Unknown,
+    ];
+
+    /// The one of that name.
+    #[must_use]
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|one| one.name() == name)
+    }
+
+    /// The name in API, CLI and pages.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::ActiveKeyIsActiveInKeystore => "active_key_is_active_in_keystore",
+            Self::ActiveKeyIsNotActiveInKeystore => "active_key_is_not_active_in_keystore",
+            Self::ConnectionError => "connection_error",
+            Self::DeactivatedKeyIsDeactivatedInKeystore => {
+                "deactivated_key_is_deactivated_in_keystore"
+            }
+            Self::DeactivatedKeyIsNotDeactivatedInKeystore => {
+                "deactivated_key_is_not_deactivated_in_keystore"
+            }
+            Self::DestroyedKeyIsNotPresentInKeystore => "destroyed_key_is_not_present_in_keystore",
+            Self::DestroyedKeyIsPresentInKeystore => "destroyed_key_is_present_in_keystore",
+            Self::DestroyedPendingKeyIsNotPresentInKeystore => {
+                "destroyed_pending_key_is_not_present_in_keystore"
+            }
+            Self::DestroyedPendingKeyIsPendingDestructionInKeystore => {
+                "destroyed_pending_key_is_pending_destruction_in_keystore"
+            }
+            Self::PreActiveKeyIsNotPresentInKeystore => "pre_active_key_is_not_present_in_keystore",
+            Self::PreActiveKeyIsPresentInKeystore => "pre_active_key_is_present_in_keystore",
+            Self::TargetKeystoreRemovedByUser => "target_keystore_removed_by_user",
+            Self::TargetKeystoreRemovedByUserContainsAnActiveKey => {
+                "target_keystore_removed_by_user_contains_an_active_key"
+            }
+            Self::Unknown => "unknown",
+        }
+    }
+}
+
 /// One way in which a keystore is not as wanted.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Difference {
@@ -251,4 +343,23 @@ pub struct Proof {
     pub operation: String,
     /// What the token answered.
     pub answer: String,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check<T: Serialize>(all: &[T], name: impl Fn(&T) -> &'static str) {
+        for one in all {
+            assert_eq!(serde_json::to_value(one).unwrap(), name(one));
+        }
+    }
+
+    #[test]
+    fn names_are_what_is_sent() {
+        check(&Phase::ALL, |one| one.name());
+        check(&FoundStatus::ALL, |one| one.name());
+        check(&SyncFlag::ALL, |one| one.name());
+        check(&SyncFlagDetail::ALL, |one| one.name());
+    }
 }

@@ -1,1 +1,146 @@
-//! The REST API: axum routes, thin over `ops`.
+//! REST: API v4 and our extensions, thin over `ops`.
+//!
+//! Owns: paths, headers, status codes, the error body, and the turning of views into bodies of `rest`; the listener.
+//! Never: decides, reads the store, or knows what a keystore is; whoever wants to know what is allowed asks `ops`.
+//!
+//! The way of a request: `frame` (trace, time limit, token) → `incoming` (query, headers, body) → a handler, in a file per
+//! noun → `answer` or `refusal`.
+
+pub mod serve;
+
+pub(crate) mod answer;
+pub(crate) mod audit;
+pub(crate) mod body;
+pub(crate) mod differences;
+pub(crate) mod etag;
+pub(crate) mod frame;
+pub(crate) mod incoming;
+pub(crate) mod key_actions;
+pub(crate) mod key_body;
+pub(crate) mod keystore_body;
+pub(crate) mod keystores;
+pub(crate) mod managed_keys;
+pub(crate) mod plan;
+pub(crate) mod query;
+pub(crate) mod refusal;
+pub(crate) mod status_body;
+pub(crate) mod template_body;
+pub(crate) mod templates;
+pub(crate) mod vaults;
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::http::{Method, StatusCode, Uri};
+use axum::middleware::{from_fn, from_fn_with_state};
+use axum::routing::{get, post, put};
+
+use crate::coordinator::api::refusal::Refusal;
+use crate::coordinator::ops::Ops;
+use crate::coordinator::ops::auth::Auth;
+
+/// What handlers need.
+#[derive(Debug, Clone)]
+pub(crate) struct Api {
+    pub(crate) ops: Arc<Ops>,
+    pub(crate) auth: Auth,
+}
+
+/// All of the API. Everything but `/healthz` and `/readyz` needs a token.
+pub fn router(ops: Arc<Ops>, auth: Auth) -> Router {
+    let api = Api { ops, auth };
+    let guarded = Router::new()
+        .merge(vaults::routes())
+        .merge(templates::routes())
+        .merge(keystores::routes())
+        .merge(key_routes())
+        .merge(extension_routes())
+        .fallback(unknown_path)
+        .method_not_allowed_fallback(unknown_method)
+        .layer(from_fn_with_state(api.clone(), frame::authenticate));
+    let open = Router::new()
+        .route("/healthz", get(alive))
+        .route("/readyz", get(ready));
+    guarded
+        .merge(open)
+        .layer(from_fn(frame::around))
+        .with_state(api)
+}
+
+fn key_routes() -> Router<Api> {
+    const KEY: &str = "/api/v4/managed_keys/{id}";
+    let at = |action: &str| format!("{KEY}/{action}");
+    Router::new()
+        .route(
+            "/api/v4/managed_keys",
+            get(managed_keys::list).post(managed_keys::create),
+        )
+        .route(
+            KEY,
+            get(managed_keys::one)
+                .patch(managed_keys::update)
+                .delete(managed_keys::remove),
+        )
+        .route(&at("versions"), get(managed_keys::versions))
+        .route(
+            &at("status_in_keystores"),
+            get(managed_keys::status_in_keystores),
+        )
+        .route(
+            &at("associated_resources"),
+            get(managed_keys::associated_resources),
+        )
+        .route(&at("activate"), post(key_actions::activate))
+        .route(&at("deactivate"), post(key_actions::deactivate))
+        .route(&at("destroy"), post(key_actions::destroy))
+        .route(&at("sync_status_in_keystores"), post(key_actions::sync))
+        .route(
+            &at("update_from_template"),
+            post(key_actions::update_from_template),
+        )
+        .route(&at("rotate"), post(rotate))
+}
+
+fn extension_routes() -> Router<Api> {
+    const KEY: &str = "/api/lockstep/v1/managed_keys/{id}";
+    let at = |action: &str| format!("{KEY}/{action}");
+    Router::new()
+        .route(&at("targets"), put(key_actions::targets))
+        .route(&at("compromise"), post(key_actions::compromise))
+        .route(&at("verify"), post(key_actions::verify))
+        .route(&at("prove"), post(key_actions::prove))
+        .route("/api/lockstep/v1/plan", post(plan::plan))
+        .route("/api/lockstep/v1/differences", get(differences::list))
+        .route(
+            "/api/lockstep/v1/keystores/{id}/unmanaged",
+            get(keystores::unmanaged),
+        )
+        .route("/api/lockstep/v1/audit", get(audit::list))
+}
+
+async fn rotate() -> Refusal {
+    Refusal::not_built_yet("rotating a key")
+}
+
+async fn alive() -> &'static str {
+    "ok\n"
+}
+
+async fn ready(
+    axum::extract::State(api): axum::extract::State<Api>,
+) -> Result<&'static str, Refusal> {
+    api.ops.ready().await?;
+    Ok("ready\n")
+}
+
+async fn unknown_path(uri: Uri) -> Refusal {
+    Refusal::not_found("path", uri.path())
+}
+
+async fn unknown_method(method: Method, uri: Uri) -> Refusal {
+    Refusal::new(
+        StatusCode::METHOD_NOT_ALLOWED,
+        "method_not_allowed",
+        format!("{} does not take {method}", uri.path()),
+    )
+}

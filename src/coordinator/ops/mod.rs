@@ -8,6 +8,7 @@
 
 pub mod access;
 pub mod audit;
+pub mod auth;
 pub mod commit;
 pub mod differences;
 pub mod entropy;
@@ -19,11 +20,13 @@ pub mod lifecycle;
 pub mod lists;
 pub mod naming;
 pub mod plan;
+pub mod ready;
 pub mod status;
 pub mod sync;
 pub mod targets;
 pub mod templates;
 pub mod vaults;
+pub mod words;
 
 use std::sync::Arc;
 

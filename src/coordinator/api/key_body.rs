@@ -1,0 +1,120 @@
+//! Bodies of managed keys, for answers.
+
+use crate::coordinator::api::{answer, keystore_body, status_body, template_body, vaults};
+use crate::coordinator::ops::keys::KeyView;
+use crate::model::difference::Seen;
+use crate::model::ids::KeyId;
+use crate::model::key::KeyClass;
+use crate::rest::extension::KeyRef;
+use crate::rest::keystore::PKCS11;
+use crate::rest::managed_key as rest;
+
+/// Where a key is.
+pub(crate) fn href(id: KeyId) -> String {
+    format!("/api/v4/managed_keys/{id}")
+}
+
+/// How other bodies name a key.
+pub(crate) fn reference(id: KeyId, label: &str) -> KeyRef {
+    KeyRef {
+        id: id.to_string(),
+        label: label.to_owned(),
+        href: href(id),
+    }
+}
+
+/// A key.
+pub(crate) fn body(view: &KeyView, trace: &str) -> rest::ManagedKey {
+    let key = &view.key;
+    let targets = view.keystores.iter().filter(|found| found.is_target);
+    rest::ManagedKey {
+        id: key.id.to_string(),
+        vault: vaults::reference(key.vault, &view.vault_name),
+        template: template(view),
+        version: key.version_number,
+        label: key.label.as_str().to_owned(),
+        description: key.description.clone(),
+        state: key.state,
+        progress: status_body::progress(view),
+        allowed_actions: key
+            .state
+            .allowed()
+            .iter()
+            .map(|action| action.name().to_owned())
+            .collect(),
+        key_material_present: material(view),
+        size: key.spec.bits().to_string(),
+        algorithm: key.spec.algorithm(),
+        verification_patterns: key
+            .fingerprint
+            .iter()
+            .map(|fingerprint| rest::VerificationPattern {
+                method: fingerprint.method.name().to_owned(),
+                value: fingerprint.short(),
+            })
+            .collect(),
+        activation_date: key.activation_date.clone(),
+        expiration_date: key.expiration_date.clone(),
+        label_tags: tags(&key.label_tags),
+        is_rotatable: false,
+        referenced_keystores: targets
+            .map(|found| keystore_body::reference(found.keystore, &found.name))
+            .collect(),
+        instances: vec![instance(view)],
+        status_in_keystores: status_body::items(view, trace),
+        deactivate_on_rotation: view.deactivate_on_rotation,
+        managing_systems: vec!["web".to_owned()],
+        stamps: answer::stamps(&key.stamps, href(key.id)),
+    }
+}
+
+fn template(view: &KeyView) -> rest::KeyTemplateRef {
+    rest::KeyTemplateRef {
+        id: view.key.template.to_string(),
+        name: view.template_name.clone(),
+        kinds: vec!["user_defined".to_owned()],
+        alignment_status: if view.is_aligned {
+            rest::Alignment::Aligned
+        } else {
+            rest::Alignment::Unaligned
+        },
+        href: template_body::href(view.key.template),
+    }
+}
+
+fn instance(view: &KeyView) -> rest::KeyInstance {
+    rest::KeyInstance {
+        id: view.key.version.to_string(),
+        label_in_keystore: view.key.label.as_str().to_owned(),
+        kind: match view.key.spec.class() {
+            KeyClass::Secret => "secret_key".to_owned(),
+            KeyClass::Pair => "key_pair".to_owned(),
+        },
+        keystore: rest::InstanceKeystore {
+            group: view.group.clone(),
+            kind: PKCS11.to_owned(),
+        },
+    }
+}
+
+fn material(view: &KeyView) -> Vec<String> {
+    let is_there = |seen| matches!(seen, Seen::Active | Seen::NotActive);
+    let mut places = Vec::new();
+    if view.copies > 0 {
+        places.push("repository".to_owned());
+    }
+    if view.keystores.iter().any(|found| is_there(found.seen)) {
+        places.push("keystores".to_owned());
+    }
+    places
+}
+
+fn tags(pairs: &[(String, String)]) -> Vec<rest::Tag> {
+    pairs
+        .iter()
+        .map(|(name, value)| rest::Tag {
+            name: name.clone(),
+            value: value.clone(),
+        })
+        .collect()
+}

@@ -1,0 +1,126 @@
+//! Bodies that tell what is true of a key on its keystores.
+
+use axum::http::StatusCode;
+
+use crate::coordinator::api::refusal::Refusal;
+use crate::coordinator::api::{answer, keystore_body};
+use crate::coordinator::ops::keys::KeyView;
+use crate::coordinator::ops::status::{InKeystore, Observed};
+use crate::model::difference::Status;
+use crate::model::text::hex;
+use crate::rest::error::ApiError;
+use crate::rest::status as rest;
+
+/// All keystores of a key.
+pub(crate) fn all(view: &KeyView, trace: &str) -> rest::StatusInKeystores {
+    rest::StatusInKeystores {
+        progress: progress(view),
+        status_in_keystores: items(view, trace),
+    }
+}
+
+/// How far a key is.
+pub(crate) fn progress(view: &KeyView) -> rest::Progress {
+    let phase = &view.phase;
+    let unconfirmed = view
+        .keystores
+        .iter()
+        .filter(|found| phase.unconfirmed.contains(&found.keystore))
+        .map(|found| rest::Unconfirmed {
+            keystore: keystore_body::reference(found.keystore, &found.name),
+            sync_status: found.status.name().to_owned(),
+            message: found.message(),
+        })
+        .collect();
+    rest::Progress {
+        phase: rest::Phase::from_name(phase.phase.name()).unwrap_or(rest::Phase::Unknown),
+        confirmed: u64::try_from(phase.confirmed).unwrap_or(u64::MAX),
+        total: u64::try_from(phase.total).unwrap_or(u64::MAX),
+        unconfirmed,
+    }
+}
+
+/// An item for each keystore.
+pub(crate) fn items(view: &KeyView, trace: &str) -> Vec<rest::StatusInKeystore> {
+    view.keystores
+        .iter()
+        .map(|found| item(view, found, trace))
+        .collect()
+}
+
+fn item(view: &KeyView, found: &InKeystore, trace: &str) -> rest::StatusInKeystore {
+    let instance = found.instance.as_ref();
+    let object = instance.map(|instance| &instance.intent.object);
+    let version = view.key.version;
+    let wanted = instance.map_or("absent", |instance| instance.intent.want.name());
+    rest::StatusInKeystore {
+        keystore: keystore_body::reference(found.keystore, &found.name),
+        instance: rest::InstanceRef {
+            id: instance
+                .map_or(version, |instance| instance.intent.version)
+                .to_string(),
+        },
+        status: rest::FoundStatus::from_name(found.uko_status.name())
+            .unwrap_or(rest::FoundStatus::Unknown),
+        destruction_policy_duration: String::new(),
+        destruction_at: String::new(),
+        keystore_sync_flag: rest::SyncFlag::from_name(found.sync_flag.name())
+            .unwrap_or(rest::SyncFlag::Error),
+        keystore_sync_flag_detail: rest::SyncFlagDetail::from_name(found.sync_detail.name())
+            .unwrap_or(rest::SyncFlagDetail::Unknown),
+        error: found
+            .error
+            .as_ref()
+            .map(|why| embedded(&found.status, why, trace)),
+        key_id_in_keystore: object.map_or_else(
+            || hex(version.uuid().as_bytes()),
+            |object| hex(&object.cka_id),
+        ),
+        label_in_keystore: object.map_or_else(
+            || view.key.label.as_str().to_owned(),
+            |object| object.label.clone(),
+        ),
+        is_target: found.is_target,
+        wanted: wanted.to_owned(),
+        sync_status: found.status.name().to_owned(),
+        message: found.message(),
+        differences: found.differences.iter().map(difference).collect(),
+        observed_at: found.observed_at.map(answer::time),
+        proved_at: found.proved_at.map(answer::time),
+        proof: found.proof.as_ref().map(|proof| rest::Proof {
+            kind: proof.kind,
+            operation: proof.operation.clone(),
+            answer: proof.answer.clone(),
+        }),
+        pending_since: found.pending_since.map(answer::time),
+    }
+}
+
+/// A difference for an answer.
+pub(crate) fn difference(found: &Observed) -> rest::Difference {
+    let difference = &found.difference;
+    rest::Difference {
+        reason: difference.reason,
+        expected: difference.expected.clone(),
+        found: difference.found.clone(),
+        since: found.since.map(answer::time),
+        since_revision: difference.since_revision.0,
+        caused_by: difference.caused_by,
+        message: found.message(),
+        healed_by: difference.healed_by,
+    }
+}
+
+/// The error inside an item, while the request itself is a success.
+fn embedded(status: &Status, why: &str, trace: &str) -> ApiError {
+    let (http, code) = match status {
+        Status::Unknown { .. } => (StatusCode::BAD_GATEWAY, "connection_error"),
+        Status::Unavailable { .. } => (StatusCode::BAD_GATEWAY, "token_unavailable"),
+        Status::Diverged => (StatusCode::CONFLICT, "diverged"),
+        Status::Failed { .. } => (StatusCode::CONFLICT, "keystore_failed"),
+        Status::Pending { .. } | Status::InSync(_) | Status::Drift => {
+            (StatusCode::CONFLICT, "out_of_sync")
+        }
+    };
+    Refusal::new(http, code, why).body(trace)
+}

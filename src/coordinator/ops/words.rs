@@ -1,0 +1,113 @@
+//! Sentences about a keystore's truth: the same ones in API, CLI and pages.
+
+use crate::coordinator::ops::status::{InKeystore, Observed};
+use crate::model::difference::{CausedBy, HealedBy, Reason, Seen, Status};
+use crate::model::observed::{Proof, ProofKind};
+
+impl InKeystore {
+    /// What is true there, in a sentence.
+    #[must_use]
+    pub fn message(&self) -> String {
+        match &self.status {
+            Status::InSync(_) => {
+                let proof = self.proof.as_ref().map(proof_words);
+                let found = seen_words(self.seen);
+                proof.map_or_else(
+                    || format!("as wanted: {found}"),
+                    |proof| format!("as wanted: {found}, {proof}"),
+                )
+            }
+            Status::Pending { why, .. } => {
+                let found = seen_words(self.seen);
+                format!("a change is on its way ({why}); last seen {found}")
+            }
+            Status::Unknown { why } => match self.last_seen.as_ref() {
+                Some(last) => format!("not known: {why}; last seen {}", seen_words(last.seen)),
+                None => format!("not known: {why}"),
+            },
+            Status::Drift => self.differences.first().map_or_else(
+                || "not as wanted".to_owned(),
+                |first| format!("not as wanted: {}", first.message()),
+            ),
+            Status::Diverged => {
+                "the agent's journal is ahead of this coordinator's store: an operator must look"
+                    .to_owned()
+            }
+            Status::Failed { why } => format!("the change was refused or failed: {why}"),
+            Status::Unavailable { why } => format!("the token is not available: {why}"),
+        }
+    }
+}
+
+impl Observed {
+    /// What differs, whose doing it probably is, and what helps, in a sentence.
+    #[must_use]
+    pub fn message(&self) -> String {
+        let difference = &self.difference;
+        let cause = match difference.caused_by {
+            CausedBy::OutOfBand => "; changed on the token by somebody else",
+            CausedBy::PendingChange => "; our own change is under way",
+            CausedBy::FailedChange => "; our own change failed",
+            CausedBy::Unknown => "",
+        };
+        let help = match difference.healed_by {
+            HealedBy::Sync => "; sync puts it right",
+            HealedBy::Operator => "; a person must look at the token",
+            HealedBy::Waiting => "",
+        };
+        let what = reason_words(difference.reason);
+        let (expected, found) = (&difference.expected, &difference.found);
+        format!("{what} (expected {expected}, found {found}){cause}{help}")
+    }
+}
+
+/// What a reason means.
+#[must_use]
+pub const fn reason_words(reason: Reason) -> &'static str {
+    match reason {
+        Reason::Missing => "the key is missing from the token",
+        Reason::IdChanged => "the key's id on the token was changed",
+        Reason::LabelTaken => "another object has the key's label",
+        Reason::WrongKey => "another key is in its place",
+        Reason::EnabledUnexpectedly => "the key is usable and should not be",
+        Reason::DisabledUnexpectedly => "the key is not usable and should be",
+        Reason::UsageChanged => "some usages were changed",
+        Reason::LabelChanged => "the key's label on the token was changed",
+        Reason::ProtectionWeakened => "the key's protection was weakened",
+        Reason::Duplicated => "there is more than one such key on the token",
+        Reason::HalfPair => "one half of the key pair is missing",
+        Reason::DestroyedKeyPresent => "the key was destroyed and is on the token",
+        Reason::RemovedTargetActive => {
+            "the keystore is no longer a target and the key is usable there"
+        }
+        Reason::Suspected => "the last look missed the key; a second look decides",
+        Reason::Unproved => "the key's material could not be checked",
+        Reason::Pending => "a change is on its way",
+        Reason::Late => "a change is late",
+        Reason::Failed => "a change failed or was refused",
+        Reason::Diverged => "the agent is ahead of this coordinator's store",
+        Reason::Unreachable => "the keystore cannot be reached",
+        Reason::TokenUnavailable => "the token is not available",
+    }
+}
+
+/// What was seen, in words.
+#[must_use]
+pub const fn seen_words(seen: Seen) -> &'static str {
+    match seen {
+        Seen::Active => "there and usable",
+        Seen::NotActive => "there and not usable",
+        Seen::NotPresent => "not there",
+        Seen::WrongKey => "another key in its place",
+        Seen::Unknown => "never",
+    }
+}
+
+/// How it was proved, in words.
+#[must_use]
+pub fn proof_words(proof: &Proof) -> String {
+    match proof.kind {
+        ProofKind::Tried => format!("proved by {} ({})", proof.operation, proof.answer),
+        ProofKind::ReadBack => "read back from the token".to_owned(),
+    }
+}
