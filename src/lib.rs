@@ -16,7 +16,7 @@
 //! | `coordinator::reconcile` | sessions and passes, implements `Fleet` | `model decide wire clock tls store ops::fleet` |
 //! | `coordinator::api` | REST | `model rest ops` |
 //! | `coordinator::console` | pages | `model ops` |
-//! | `cli` | process 3, people's command line | `model rest tls` |
+//! | `cli` | process 3, people's command line | `model rest tls clock` |
 //! | `clock` `tls` `telemetry` | leaves, one job each | `model` |
 //!
 //! Agent and coordinator never import each other. The mains in `bin` join the rooms.

@@ -1,0 +1,3 @@
+//! The commands, a file per noun.
+
+pub mod ca;
