@@ -1,0 +1,180 @@
+//! What of the token works, by trying it with keys whose bytes are known here.
+
+use aws_lc_rs::key_wrap::{AES_256, KeyEncryptionKey, KeyWrapPadded as _};
+use aws_lc_rs::rand;
+use aws_lc_rs::rsa::{
+    OAEP_SHA1_MGF1SHA1, OAEP_SHA256_MGF1SHA256, OaepPublicEncryptingKey, PublicEncryptingKey,
+};
+use cryptoki_sys as sys;
+use zeroize::Zeroizing;
+
+use crate::keystore::pkcs11::failure::{blob_failure, refused};
+use crate::keystore::pkcs11::fingerprint::digest_key;
+use crate::keystore::pkcs11::mechanism::{self, session_key};
+use crate::keystore::pkcs11::names::{SCRATCH, named};
+use crate::keystore::pkcs11::object::{class_number, matching, usage_attributes};
+use crate::keystore::pkcs11::prepare::Transport;
+use crate::keystore::pkcs11::raw::{Handle, Session};
+use crate::keystore::pkcs11::template::{Attribute, Mechanism};
+use crate::keystore::pkcs11::token::Pkcs11Token;
+use crate::model::canonical::sha256;
+use crate::model::job::TokenFailure;
+use crate::model::key::{Usage, UsageSet};
+use crate::model::keystore::{Capabilities, OaepHash};
+use crate::model::observed::ObjectClass;
+
+const PREFIX: &[u8] = b"lockstep/probe/1";
+
+type Bytes = Zeroizing<[u8; 32]>;
+
+/// Tries everything. With a KEK, RFC 5649 counts only if it wraps under that one too.
+pub(crate) fn try_out(
+    token: &Pkcs11Token,
+    session: &Session,
+    transport: &Transport,
+    kek: Option<Handle>,
+) -> Result<Capabilities, TokenFailure> {
+    let outer = random()?;
+    let (oaep_hash, outer_key) = try_oaep(session, transport, &outer)?;
+    let digest_key = digests(token, outer_key, &outer);
+    let rfc5649 = try_rfc5649(token, session, outer_key, &outer, kek)?;
+    Ok(Capabilities {
+        rfc5649,
+        oaep_hash,
+        copyable: try_copyable(session)?,
+        digest_key,
+    })
+}
+
+fn random() -> Result<Bytes, TokenFailure> {
+    let mut bytes = Zeroizing::new([0_u8; 32]);
+    rand::fill(bytes.as_mut_slice())
+        .map_err(|_unspecified| refused("probe", "no random numbers"))?;
+    Ok(bytes)
+}
+
+/// Whether the token digests the key to what its bytes give.
+fn digests(token: &Pkcs11Token, key: Handle, bytes: &Bytes) -> bool {
+    let expected = sha256(&Zeroizing::new([PREFIX, bytes.as_slice()].concat()));
+    digest_key(token, PREFIX, key).is_ok_and(|digest| digest == expected)
+}
+
+fn try_oaep(
+    session: &Session,
+    transport: &Transport,
+    outer: &Bytes,
+) -> Result<(OaepHash, Handle), TokenFailure> {
+    let usage = UsageSet::of(&[Usage::Wrap, Usage::Unwrap]);
+    let template = session_key(ObjectClass::Secret, sys::CKK_AES, usage, false);
+    let private = transport.private.facts.handle;
+    let mut last = None;
+    for hash in [OaepHash::Sha256, OaepHash::Sha1] {
+        let wrapped = oaep_by_software(&transport.spki, hash, outer.as_slice())?;
+        match session.unwrap(&mechanism::oaep(hash), private, &wrapped, &template) {
+            Ok(key) => return Ok((hash, key)),
+            Err(failed) => last = Some(blob_failure(failed)),
+        }
+    }
+    Err(last.unwrap_or_else(|| refused("probe", "no OAEP hash was tried")))
+}
+
+/// RSA-OAEP by software, as another keystore's token would do it.
+pub(crate) fn oaep_by_software(
+    spki: &[u8],
+    hash: OaepHash,
+    bytes: &[u8],
+) -> Result<Vec<u8>, TokenFailure> {
+    let algorithm = match hash {
+        OaepHash::Sha1 => &OAEP_SHA1_MGF1SHA1,
+        OaepHash::Sha256 => &OAEP_SHA256_MGF1SHA256,
+    };
+    let by_software = || {
+        let key = PublicEncryptingKey::from_der(spki).ok()?;
+        let key = OaepPublicEncryptingKey::new(key).ok()?;
+        let mut out = vec![0_u8; key.ciphertext_size()];
+        let length = key.encrypt(algorithm, bytes, &mut out, None).ok()?.len();
+        out.truncate(length);
+        Some(out)
+    };
+    by_software().ok_or_else(|| refused("probe", "RSA-OAEP by software failed"))
+}
+
+/// RFC 5649 is deterministic: a mechanism is it if it opens what software wrapped, and wraps to the same bytes.
+fn try_rfc5649(
+    token: &Pkcs11Token,
+    session: &Session,
+    outer_key: Handle,
+    outer: &Bytes,
+    kek: Option<Handle>,
+) -> Result<Option<u64>, TokenFailure> {
+    let inner = random()?;
+    let blob = KeyEncryptionKey::new(&AES_256, outer.as_slice())
+        .and_then(|key| {
+            let mut out = [0_u8; 48];
+            Ok(key.wrap_with_padding(inner.as_slice(), &mut out)?.to_vec())
+        })
+        .map_err(|_unspecified| refused("probe", "RFC 5649 by software failed"))?;
+    let template = session_key(ObjectClass::Secret, sys::CKK_AES, UsageSet::NONE, true);
+    for number in [sys::CKM_AES_KEY_WRAP_KWP, sys::CKM_AES_KEY_WRAP_PAD] {
+        let mechanism = mechanism::rfc5649(number);
+        let Ok(inner_key) = session.unwrap(&mechanism, outer_key, &blob, &template) else {
+            continue;
+        };
+        let same = session
+            .wrap(&mechanism, outer_key, inner_key)
+            .is_ok_and(|again| again == blob);
+        let right = match kek {
+            Some(kek) => same && opens_again(token, session, &mechanism, kek, inner_key, &inner),
+            None => same || digests(token, inner_key, &inner),
+        };
+        session.destroy(inner_key)?;
+        if right {
+            return Ok(Some(number));
+        }
+    }
+    Ok(None)
+}
+
+fn opens_again(
+    token: &Pkcs11Token,
+    session: &Session,
+    mechanism: &Mechanism,
+    kek: Handle,
+    key: Handle,
+    bytes: &Bytes,
+) -> bool {
+    let template = session_key(ObjectClass::Secret, sys::CKK_AES, UsageSet::NONE, true);
+    session
+        .wrap(mechanism, kek, key)
+        .and_then(|blob| session.unwrap(mechanism, kek, &blob, &template))
+        .is_ok_and(|again| digests(token, again, bytes))
+}
+
+/// On a token object: some tokens take the attribute for session objects and copy them all the same.
+fn try_copyable(session: &Session) -> Result<bool, TokenFailure> {
+    for left in matching(session, named(SCRATCH))? {
+        session.destroy(left.facts.handle)?;
+    }
+    let class = ObjectClass::Secret;
+    let mut template = vec![
+        Attribute::number(sys::CKA_CLASS, class_number(class)),
+        Attribute::number(sys::CKA_KEY_TYPE, sys::CKK_AES),
+        Attribute::flag(sys::CKA_TOKEN, true),
+        Attribute::flag(sys::CKA_PRIVATE, true),
+        Attribute::flag(sys::CKA_SENSITIVE, true),
+        Attribute::flag(sys::CKA_EXTRACTABLE, false),
+        Attribute::number(sys::CKA_VALUE_LEN, 32),
+        Attribute::flag(sys::CKA_COPYABLE, false),
+    ];
+    template.extend(named(SCRATCH));
+    template.extend(usage_attributes(class, UsageSet::NONE));
+    let mechanism = Mechanism::plain(sys::CKM_AES_KEY_GEN);
+    let Ok(key) = session.generate(&mechanism, &template) else {
+        return Ok(false);
+    };
+    let told = session.read(key, &[(sys::CKA_COPYABLE, 1)])?;
+    let copied = session.copy(key, &[Attribute::flag(sys::CKA_TOKEN, false)]);
+    let honoured = told.flag(sys::CKA_COPYABLE) == Some(false) && copied.is_err();
+    session.destroy(key)?;
+    Ok(honoured)
+}

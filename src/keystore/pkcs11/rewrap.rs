@@ -1,0 +1,91 @@
+//! Rewrap: a key out of the repository, for one other keystore's transport key and for nobody else.
+
+use cryptoki_sys as sys;
+
+use crate::keystore::pkcs11::failure::{blob_failure, failure, refused};
+use crate::keystore::pkcs11::fingerprint;
+use crate::keystore::pkcs11::generate::{make, repository_kek, unwrap_blob};
+use crate::keystore::pkcs11::mechanism::{self, session_key};
+use crate::keystore::pkcs11::raw::{Handle, Session};
+use crate::keystore::pkcs11::spki::PublicPart;
+use crate::keystore::pkcs11::token::Pkcs11Token;
+use crate::model::job::{FailureKind, RewrapJob, TokenFailure, Wrapped};
+use crate::model::key::{Algorithm, KeyClass, KeySpec, Usage, UsageSet};
+use crate::model::observed::ObjectClass;
+
+/// Smallest transport key that is taken, in bits.
+const TRANSPORT_BITS_MIN: u32 = 3072;
+
+/// Unwraps, compares, and wraps under a new key that only the target can open.
+pub(crate) fn rewrap(token: &mut Pkcs11Token, job: &RewrapJob) -> Result<Wrapped, TokenFailure> {
+    let session = token.session()?;
+    let (kek, rfc5649) = repository_kek(token, &session)?;
+    let transport = import_transport(&session, &job.transport_spki)?;
+    let public = public_part(job.spec, job.spki.as_deref())?;
+    let key = unwrap_blob(&session, kek, &rfc5649, &job.blob, job.spec)?;
+    let found =
+        fingerprint::of_session_object(token, &session, key, public.as_ref(), job.spec, &job.salt)?;
+    if found != job.fingerprint {
+        return Err(failure(
+            FailureKind::WrongKey,
+            "rewrap",
+            "the repository's copy is not the key of the birth record",
+        ));
+    }
+    let aes = KeySpec::new(Algorithm::Aes, 256).map_err(|e| refused("rewrap", e.to_string()))?;
+    let ephemeral = make(&session, aes, UsageSet::of(&[Usage::Wrap]), true)?.key;
+    let wrapped_kek = session
+        .wrap(&mechanism::oaep(job.oaep_hash), transport, ephemeral)
+        .map_err(blob_failure)?;
+    let wrapped_key = session
+        .wrap(&rfc5649, ephemeral, key)
+        .map_err(blob_failure)?;
+    session.destroy(key)?;
+    session.destroy(ephemeral)?;
+    Ok(Wrapped {
+        wrapped_kek,
+        wrapped_key,
+        spki: job.spki.clone(),
+    })
+}
+
+fn import_transport(session: &Session, spki: &[u8]) -> Result<Handle, TokenFailure> {
+    let part = PublicPart::from_spki(spki)
+        .ok_or_else(|| refused("rewrap", "the transport key cannot be read"))?;
+    if part.key_type() != sys::CKK_RSA || part.bits() < TRANSPORT_BITS_MIN {
+        return Err(refused(
+            "rewrap",
+            "the transport key is not RSA of at least 3072 bits",
+        ));
+    }
+    let usage = UsageSet::of(&[Usage::Wrap]);
+    let mut template = session_key(ObjectClass::Public, part.key_type(), usage, false);
+    // The key type is said by both; a template may say an attribute once only.
+    template.retain(|attribute| attribute.kind() != sys::CKA_KEY_TYPE);
+    template.extend(part.attributes());
+    Ok(session.create(&template)?)
+}
+
+/// The public part that a record says, where the kind of key has one.
+///
+/// # Errors
+/// `Refused` unless it is there, readable, and of that kind.
+pub(crate) fn public_part(
+    spec: KeySpec,
+    spki: Option<&[u8]>,
+) -> Result<Option<PublicPart>, TokenFailure> {
+    match (spec.class(), spki) {
+        (KeyClass::Secret, None) => Ok(None),
+        (KeyClass::Secret, Some(_)) => Err(refused("spki", "a secret key has no public part")),
+        (KeyClass::Pair, None) => Err(refused("spki", "the public part is missing")),
+        (KeyClass::Pair, Some(der)) => {
+            let part = PublicPart::from_spki(der)
+                .ok_or_else(|| refused("spki", "the public part cannot be read"))?;
+            if part.key_type() == mechanism::key_type(spec) && part.bits() == spec.bits() {
+                Ok(Some(part))
+            } else {
+                Err(refused("spki", format!("the public part is not {spec}")))
+            }
+        }
+    }
+}
