@@ -2,6 +2,7 @@
 
 mod changes;
 mod keys;
+mod processes;
 mod records;
 mod sqlite;
 mod vaults;
