@@ -163,7 +163,6 @@ impl Ops {
     }
 
     /// What a request that changes nothing answers.
-    #[expect(dead_code, reason = "used by the verbs that follow")]
     pub(crate) fn unchanged(&self, call: &Call) -> Committed {
         let operation = call.idempotency.as_ref().map_or_else(
             || self.entropy.uuid_at(clock::unix_ms()).to_string(),

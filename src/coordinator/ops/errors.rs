@@ -135,7 +135,6 @@ impl OpsError {
         }
     }
 
-    #[expect(dead_code, reason = "used by the verbs that follow")]
     pub(crate) fn transition(forbidden: &Forbidden, current: Revision) -> Self {
         Self::StateConflict {
             state: forbidden.state,
@@ -145,7 +144,6 @@ impl OpsError {
         }
     }
 
-    #[expect(dead_code, reason = "used by the verbs that follow")]
     pub(crate) fn fleet(keystore: &str, error: FleetError) -> Self {
         match error {
             FleetError::Unreachable { why } => Self::AgentUnreachable {

@@ -1,16 +1,28 @@
 //! Managed keys: making, reading, and what is written about them.
 
-use crate::coordinator::ops::Ops;
-use crate::coordinator::ops::access::Call;
-use crate::coordinator::ops::commit::Done;
+use jiff::civil::Date;
+
+use crate::clock;
+use crate::coordinator::ops::access::{Call, Permission};
+use crate::coordinator::ops::commit::{Committed, Done, Draft};
 use crate::coordinator::ops::errors::OpsError;
+use crate::coordinator::ops::fleet::FleetError;
 use crate::coordinator::ops::lists::{Page, Paged};
-use crate::coordinator::ops::status::InKeystore;
-use crate::coordinator::ops::templates::unfinished;
-use crate::decide::status::KeyPhase;
-use crate::model::ids::{KeyId, KeystoreId, TemplateId, VaultId};
+use crate::coordinator::ops::naming::Scheme;
+use crate::coordinator::ops::status::{Directory, InKeystore};
+use crate::coordinator::ops::vaults::check_description;
+use crate::coordinator::ops::{Ops, birth, dates, intents};
+use crate::coordinator::store::{KeyFilter, Write};
+use crate::decide::status::{KeyPhase, phase};
+use crate::model::ids::{KeyId, KeyVersionId, KeystoreId, Revision, TemplateId, VaultId};
 use crate::model::key::ManagedKey;
+use crate::model::keystore::{Health, KeystoreRecord, Variant};
 use crate::model::lifecycle::ManagedState;
+use crate::model::live::Connection;
+use crate::model::material::RepositoryCopy;
+use crate::model::template::KeyTemplate;
+use crate::model::text::Label;
+use crate::model::vault::{Stamps, Vault};
 
 /// A key to be made.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -88,16 +100,56 @@ impl Ops {
     /// # Errors
     /// `Invalid`, `Taken`, `NoInternalKeystore`, `AgentUnreachable`, and `Refused` with `birth_record` where what the agent
     /// gave is not what was asked.
-    pub async fn key_create(&self, _call: &Call, _new: KeyNew) -> Result<Done<KeyView>, OpsError> {
-        Err(unfinished())
+    pub async fn key_create(&self, call: &Call, new: KeyNew) -> Result<Done<KeyView>, OpsError> {
+        call.authorise(Permission::KeyGenerate, Some(new.vault))?;
+        if let Some(earlier) = self.earlier(call).await? {
+            return self.key_again(earlier).await;
+        }
+        let vault = self.store.vault(new.vault).await?;
+        let vault =
+            vault.ok_or_else(|| OpsError::invalid("vault.id", "not_found", "no such vault"))?;
+        let template = self.template_for(&vault, &new.template_name).await?;
+        check_description(&new.description)?;
+        let at = clock::unix_ms();
+        let mut key = self.draft_key(&template, new, Stamps::new(at, &call.principal.name))?;
+        self.check_label_free(&key).await?;
+        let targets = self
+            .keystore_records(Some(vault.id), Some(template.group.clone()))
+            .await?;
+        key.targets = targets.iter().map(|record| record.id).collect();
+        self.check_targets(key.targets.len())?;
+        let copy = self.generate(&vault, &key).await?;
+        key.fingerprint = Some(copy.birth.body.fingerprint);
+        key.spki.clone_from(&copy.birth.body.spki);
+
+        let mut draft = Draft::new("key.create", subject(key.id), key.label.to_string());
+        draft.status = 201;
+        draft.writes.push(Write::KeyInsert(Box::new(key.clone())));
+        draft.writes.push(Write::CopyInsert {
+            version: key.version,
+            copy,
+        });
+        for wish in intents::wishes(&key, &[]) {
+            let write = self.instance_write(&key, &vault.salt, wish, None, at)?;
+            draft.writes.push(write);
+            draft.wake.push(wish.keystore);
+        }
+        let committed = self.commit(call, draft).await?;
+        if committed.earlier.is_some() {
+            return self.key_again(committed).await;
+        }
+        let view = self.key_view(key, &mut Directory::default()).await?;
+        Ok(committed.done(view))
     }
 
     /// One key.
     ///
     /// # Errors
     /// `NotFound`.
-    pub async fn key(&self, _call: &Call, _id: KeyId) -> Result<KeyView, OpsError> {
-        Err(unfinished())
+    pub async fn key(&self, call: &Call, id: KeyId) -> Result<KeyView, OpsError> {
+        call.authorise(Permission::Read, None)?;
+        let key = self.key_record(id).await?;
+        self.key_view(key, &mut Directory::default()).await
     }
 
     /// Keys.
@@ -106,11 +158,29 @@ impl Ops {
     /// Those of the store.
     pub async fn key_list(
         &self,
-        _call: &Call,
-        _query: KeyQuery,
-        _page: Page,
+        call: &Call,
+        query: KeyQuery,
+        page: Page,
     ) -> Result<Paged<KeyView>, OpsError> {
-        Err(unfinished())
+        call.authorise(Permission::Read, query.vault)?;
+        let filter = KeyFilter {
+            vault: query.vault,
+            states: query.states,
+            label: query.label,
+            template: query.template,
+            keystore: query.keystore,
+            sort: query.sort,
+        };
+        let found = self.store.key_list(filter, page.for_store()).await?;
+        let mut directory = Directory::default();
+        let mut items = Vec::with_capacity(found.items.len());
+        for key in found.items {
+            items.push(self.key_view(key, &mut directory).await?);
+        }
+        Ok(Paged {
+            total: found.total,
+            items,
+        })
     }
 
     /// Changes what is written about a key; a new label renames its objects.
@@ -119,10 +189,368 @@ impl Ops {
     /// `Invalid`, `Taken`, `EtagMismatch`, `StateConflict` for a label of a destroyed key.
     pub async fn key_update(
         &self,
-        _call: &Call,
-        _id: KeyId,
-        _patch: KeyPatch,
+        call: &Call,
+        id: KeyId,
+        patch: KeyPatch,
     ) -> Result<Done<KeyView>, OpsError> {
-        Err(unfinished())
+        call.authorise(Permission::KeyWrite, None)?;
+        self.key_change(call, id, "key.update", |key, template| {
+            apply(key, template, patch.clone())
+        })
+        .await
     }
+
+    /// Changes a key's record and whatever that means for its keystores, in one commit. The change is made on what was read;
+    /// where somebody else was faster on an instance it is made once more.
+    pub(crate) async fn key_change(
+        &self,
+        call: &Call,
+        id: KeyId,
+        action: &'static str,
+        change: impl Fn(&mut ManagedKey, &KeyTemplate) -> Result<(), OpsError> + Send + Sync,
+    ) -> Result<Done<KeyView>, OpsError> {
+        if let Some(earlier) = self.earlier(call).await? {
+            return self.key_again(earlier).await;
+        }
+        let mut is_second = false;
+        loop {
+            let before = self.key_record(id).await?;
+            call.check_revision(before.revision)?;
+            let template = self.template_record(before.template).await?;
+            let mut key = before.clone();
+            change(&mut key, &template)?;
+            if key == before {
+                let view = self.key_view(before, &mut Directory::default()).await?;
+                return Ok(self.unchanged(call).done(view));
+            }
+            if key.label != before.label {
+                self.check_label_free(&key).await?;
+            }
+            let draft = self.change_draft(call, action, &before, &mut key).await?;
+            match self.commit(call, draft).await {
+                Ok(committed) => {
+                    let view = self.key_view(key, &mut Directory::default()).await?;
+                    return Ok(committed.done(view));
+                }
+                Err(OpsError::Conflict { .. }) if !is_second => is_second = true,
+                Err(OpsError::Conflict { .. }) => {
+                    let current = self.key_record(id).await?.revision;
+                    return Err(OpsError::EtagMismatch { current });
+                }
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    async fn change_draft(
+        &self,
+        call: &Call,
+        action: &'static str,
+        before: &ManagedKey,
+        key: &mut ManagedKey,
+    ) -> Result<Draft, OpsError> {
+        let at = clock::unix_ms();
+        key.revision = before.revision.next();
+        key.stamps.touch(at, &call.principal.name);
+        let instances = self.store.key_instances(key.id).await?;
+        let mut draft = Draft::new(action, subject(key.id), detail(before, key));
+        draft.writes.push(Write::KeyUpdate {
+            record: Box::new(key.clone()),
+            expected: before.revision,
+        });
+        let wishes = intents::wishes(key, &instances);
+        if !wishes.is_empty() {
+            let salt = self.vault_record(key.vault).await?.salt;
+            for wish in wishes {
+                let known = instances
+                    .iter()
+                    .find(|instance| instance.intent.keystore == wish.keystore);
+                let write = self.instance_write(key, &salt, wish, known, at)?;
+                draft.writes.push(write);
+                draft.wake.push(wish.keystore);
+            }
+        }
+        // Destroying needs no material, so the copies go in the commit that says so.
+        if key.state.is_destroyed() && !before.state.is_destroyed() {
+            draft.writes.push(Write::CopiesErase {
+                version: key.version,
+            });
+        }
+        Ok(draft)
+    }
+
+    pub(crate) async fn key_record(&self, id: KeyId) -> Result<ManagedKey, OpsError> {
+        self.store
+            .key(id)
+            .await?
+            .ok_or_else(|| OpsError::not_found("key", id))
+    }
+
+    pub(crate) async fn key_view(
+        &self,
+        key: ManagedKey,
+        directory: &mut Directory,
+    ) -> Result<KeyView, OpsError> {
+        let vault_name = self.vault_record(key.vault).await?.name;
+        let template = self.template_record(key.template).await?;
+        let copies = self.store.copies(key.version).await?.len();
+        let keystores = self.in_keystores(&key, directory).await?;
+        let rows: Vec<_> = keystores
+            .iter()
+            .map(|row| (row.keystore, row.is_target, row.status.clone()))
+            .collect();
+        Ok(KeyView {
+            phase: phase(key.state == ManagedState::Active, &rows),
+            vault_name,
+            is_aligned: !key.targets_by_hand && key.template_version == template.version,
+            is_named_by_scheme: template.naming_scheme.is_some(),
+            template_name: template.name,
+            group: template.group,
+            deactivate_on_rotation: template.deactivate_on_rotation,
+            copies,
+            keystores,
+            key,
+        })
+    }
+
+    pub(crate) async fn key_again(&self, earlier: Committed) -> Result<Done<KeyView>, OpsError> {
+        let key = self.key_record(earlier.subject_id("key/")?).await?;
+        let view = self.key_view(key, &mut Directory::default()).await?;
+        Ok(earlier.done(view))
+    }
+
+    pub(crate) fn check_targets(&self, count: usize) -> Result<(), OpsError> {
+        if count > self.limits.targets_max {
+            return Err(OpsError::invalid(
+                "targets",
+                "too_many",
+                format!("a key has at most {} targets", self.limits.targets_max),
+            ));
+        }
+        Ok(())
+    }
+
+    async fn template_for(&self, vault: &Vault, name: &str) -> Result<KeyTemplate, OpsError> {
+        let template = self.store.template_by_name(vault.id, name).await?;
+        let Some(template) = template else {
+            return Err(OpsError::invalid(
+                "template_name",
+                "not_found",
+                format!("vault {:?} has no template of that name", vault.name),
+            ));
+        };
+        if template.archived {
+            return Err(OpsError::refused(
+                "template_archived",
+                format!("template {name:?} is archived and makes no new keys"),
+            ));
+        }
+        Ok(template)
+    }
+
+    fn draft_key(
+        &self,
+        template: &KeyTemplate,
+        new: KeyNew,
+        stamps: Stamps,
+    ) -> Result<ManagedKey, OpsError> {
+        let today = dates::day(stamps.created_at)?;
+        let activation = dates::after("key.activation_date", today, &template.activation_period)?;
+        let expiration = dates::after("key.expiration_date", today, &template.expiration_period)?;
+        let (label, label_tags) = label(template, new.label, new.label_tags, today, expiration)?;
+        Ok(ManagedKey {
+            id: KeyId::from_uuid(self.entropy.uuid()),
+            vault: template.vault,
+            template: template.id,
+            template_version: template.version,
+            label,
+            description: new.description,
+            state: template.initial_state,
+            spec: template.spec,
+            usage: template.usage,
+            deactivated_usage: template.deactivated_usage,
+            version: KeyVersionId::from_uuid(self.entropy.uuid()),
+            version_number: 1,
+            fingerprint: None,
+            spki: None,
+            label_tags,
+            targets: std::collections::BTreeSet::new(),
+            targets_by_hand: false,
+            activation_date: Some(activation.to_string()),
+            expiration_date: Some(expiration.to_string()),
+            revision: Revision(1),
+            stamps,
+        })
+    }
+
+    /// Asked before a key is made for it; the store asks once more when it is written.
+    async fn check_label_free(&self, key: &ManagedKey) -> Result<(), OpsError> {
+        let filter = KeyFilter {
+            vault: Some(key.vault),
+            label: Some(key.label.as_str().to_owned()),
+            ..KeyFilter::default()
+        };
+        let found = self
+            .store
+            .key_list(filter, Page::LARGEST.for_store())
+            .await?;
+        if found.items.iter().any(|other| other.id != key.id) {
+            return Err(OpsError::Taken {
+                field: "label".to_owned(),
+                value: key.label.to_string(),
+            });
+        }
+        Ok(())
+    }
+
+    /// The material, from the first internal keystore of the vault that can give it.
+    async fn generate(&self, vault: &Vault, key: &ManagedKey) -> Result<RepositoryCopy, OpsError> {
+        let internal: Vec<KeystoreRecord> = self
+            .keystore_records(Some(vault.id), None)
+            .await?
+            .into_iter()
+            .filter(|record| record.variant == Variant::Internal)
+            .collect();
+        let mut failure = OpsError::NoInternalKeystore;
+        for keystore in &internal {
+            if let Err(why) = self.is_well(keystore.id) {
+                failure = OpsError::fleet(&keystore.name, FleetError::Unreachable { why });
+                continue;
+            }
+            let made = self
+                .fleet
+                .generate(keystore.id, key.version, key.spec, vault.salt.clone())
+                .await;
+            match made {
+                Ok(copy) => {
+                    birth::check(&copy, keystore, key.version, key.spec, &vault.salt)?;
+                    return Ok(copy);
+                }
+                Err(error @ (FleetError::Unreachable { .. } | FleetError::Late)) => {
+                    failure = OpsError::fleet(&keystore.name, error);
+                }
+                Err(error @ (FleetError::Identity { .. } | FleetError::Refused { .. })) => {
+                    return Err(OpsError::fleet(&keystore.name, error));
+                }
+            }
+        }
+        Err(failure)
+    }
+
+    fn is_well(&self, keystore: KeystoreId) -> Result<(), String> {
+        let live = self.fleet.live_keystore(keystore);
+        match (live.connection, live.health) {
+            (Connection::Never { why } | Connection::Down { why, .. }, _) => Err(why),
+            (Connection::CatchingUp | Connection::Live, Some(Health::Ok)) => Ok(()),
+            (Connection::CatchingUp | Connection::Live, Some(health)) => Err(health.to_string()),
+            (Connection::CatchingUp | Connection::Live, None) => {
+                Err("the agent has not said how its token is".to_owned())
+            }
+        }
+    }
+}
+
+fn subject(id: KeyId) -> String {
+    format!("key/{id}")
+}
+
+fn detail(before: &ManagedKey, key: &ManagedKey) -> String {
+    let mut said = vec![key.label.to_string()];
+    if before.label != key.label {
+        said.push(format!("renamed from {}", before.label));
+    }
+    if before.state != key.state {
+        said.push(format!("{} to {}", before.state.name(), key.state.name()));
+    }
+    let added = key.targets.difference(&before.targets).count();
+    let removed = before.targets.difference(&key.targets).count();
+    if added + removed > 0 {
+        said.push(format!("{added} targets added, {removed} removed"));
+    }
+    said.join("; ")
+}
+
+/// The label, from the naming scheme and its tags, or as given where there is no scheme or it fits the scheme.
+fn label(
+    template: &KeyTemplate,
+    given: Option<String>,
+    tags: Vec<(String, String)>,
+    today: Date,
+    last_active: Date,
+) -> Result<(Label, Vec<(String, String)>), OpsError> {
+    let scheme = template
+        .naming_scheme
+        .as_deref()
+        .map(Scheme::parse)
+        .transpose()?;
+    match (scheme, given) {
+        (None, None) => Err(OpsError::invalid(
+            "label",
+            "missing_field",
+            "the template has no naming scheme, so the key needs a label",
+        )),
+        (None, Some(_)) if !tags.is_empty() => Err(OpsError::invalid(
+            "label_tags",
+            "unknown_tag",
+            "the template has no naming scheme",
+        )),
+        (None, Some(text)) => Ok((parse_label(&text)?, tags)),
+        (Some(scheme), None) => Ok((scheme.fill(&tags, today, last_active)?, tags)),
+        (Some(scheme), Some(text)) => {
+            let label = parse_label(&text)?;
+            let Some(values) = scheme.values(&text, today, last_active) else {
+                let message = "the label does not fit the template's naming scheme";
+                return Err(OpsError::invalid("label", "not_by_scheme", message));
+            };
+            if tags.is_empty() || scheme.fill(&tags, today, last_active)? == label {
+                Ok((label, if tags.is_empty() { values } else { tags }))
+            } else {
+                let message = "the label and its tags say different things";
+                Err(OpsError::invalid("label_tags", "not_by_scheme", message))
+            }
+        }
+    }
+}
+
+fn parse_label(text: &str) -> Result<Label, OpsError> {
+    Label::new(text).map_err(|error| OpsError::invalid("label", "invalid_label", error.to_string()))
+}
+
+fn apply(key: &mut ManagedKey, template: &KeyTemplate, patch: KeyPatch) -> Result<(), OpsError> {
+    if let Some(text) = patch.label {
+        let label = parse_label(&text)?;
+        if label != key.label {
+            if key.state.is_destroyed() {
+                return Err(OpsError::StateConflict {
+                    state: key.state,
+                    allowed: key.state.allowed(),
+                    message: "a destroyed key keeps its label".to_owned(),
+                    current: Some(key.revision),
+                });
+            }
+            if template.naming_scheme.is_some() {
+                let message = "the label comes from the template's naming scheme";
+                return Err(OpsError::invalid("label", "not_by_scheme", message));
+            }
+            key.label = label;
+        }
+    }
+    if let Some(description) = patch.description {
+        check_description(&description)?;
+        key.description = description;
+    }
+    if let Some(text) = patch.activation_date {
+        key.activation_date = day("activation_date", &text)?;
+    }
+    if let Some(text) = patch.expiration_date {
+        key.expiration_date = day("expiration_date", &text)?;
+    }
+    Ok(())
+}
+
+fn day(field: &str, text: &str) -> Result<Option<String>, OpsError> {
+    if text.is_empty() {
+        return Ok(None);
+    }
+    dates::date(field, text).map(|day| Some(day.to_string()))
 }

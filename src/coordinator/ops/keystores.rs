@@ -2,15 +2,22 @@
 
 use std::collections::BTreeSet;
 
+use crate::clock;
 use crate::coordinator::ops::Ops;
-use crate::coordinator::ops::access::Call;
-use crate::coordinator::ops::commit::Done;
+use crate::coordinator::ops::access::{Call, Permission};
+use crate::coordinator::ops::commit::{Committed, Done, Draft};
 use crate::coordinator::ops::errors::OpsError;
 use crate::coordinator::ops::fleet::LiveKeystore;
 use crate::coordinator::ops::lists::{Page, Paged};
-use crate::coordinator::ops::templates::unfinished;
-use crate::model::ids::{KeystoreId, VaultId};
-use crate::model::keystore::{KeystoreRecord, Variant};
+use crate::coordinator::ops::templates::check_group;
+use crate::coordinator::ops::vaults::check_description;
+use crate::coordinator::store::{KeyFilter, Write};
+use crate::model::ids::{KeystoreId, Revision, VaultId};
+use crate::model::keystore::{Health, KeystoreRecord, Variant};
+use crate::model::lifecycle::ManagedState;
+use crate::model::live::Connection;
+use crate::model::protocol::Description;
+use crate::model::vault::Stamps;
 
 /// A keystore to be added.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -147,19 +154,48 @@ impl Ops {
     /// `Invalid`, `Taken`, `AgentUnreachable`, `Refused` with `agent_not_bound`, `variant_mismatch` or `agent_identity`.
     pub async fn keystore_create(
         &self,
-        _call: &Call,
-        _new: KeystoreNew,
-        _dry_run: bool,
+        call: &Call,
+        new: KeystoreNew,
+        dry_run: bool,
     ) -> Result<Done<KeystoreView>, OpsError> {
-        Err(unfinished())
+        call.authorise(Permission::KeystoreWrite, Some(new.vault))?;
+        if let Some(earlier) = self.earlier(call).await? {
+            return self.keystore_again(earlier).await;
+        }
+        self.vault_exists("vault.id", new.vault).await?;
+        check_address(&new.endpoint, &new.agent_name)?;
+        let description = self
+            .fleet
+            .describe(&new.endpoint, &new.agent_name)
+            .await
+            .map_err(|error| OpsError::fleet(&new.endpoint, error))?;
+        let stamps = Stamps::new(clock::unix_ms(), &call.principal.name);
+        let record = record(new, description, stamps)?;
+        self.check_record(&record)?;
+        if dry_run {
+            let view = self.keystore_view(record).await?;
+            return Ok(self.unchanged(call).done(view));
+        }
+        let mut draft = Draft::new("keystore.create", subject(record.id), record.name.clone());
+        draft.status = 201;
+        draft.writes.push(Write::KeystoreInsert(record.clone()));
+        draft.wake.push(record.id);
+        let committed = self.commit(call, draft).await?;
+        if committed.earlier.is_some() {
+            return self.keystore_again(committed).await;
+        }
+        let view = self.keystore_view(record).await?;
+        Ok(committed.done(view))
     }
 
     /// One keystore.
     ///
     /// # Errors
     /// `NotFound`.
-    pub async fn keystore(&self, _call: &Call, _id: KeystoreId) -> Result<KeystoreView, OpsError> {
-        Err(unfinished())
+    pub async fn keystore(&self, call: &Call, id: KeystoreId) -> Result<KeystoreView, OpsError> {
+        call.authorise(Permission::Read, None)?;
+        let record = self.keystore_record(id).await?;
+        self.keystore_view(record).await
     }
 
     /// Keystores, sorted by name.
@@ -168,11 +204,36 @@ impl Ops {
     /// Those of the store.
     pub async fn keystore_list(
         &self,
-        _call: &Call,
-        _query: KeystoreQuery,
-        _page: Page,
+        call: &Call,
+        query: KeystoreQuery,
+        page: Page,
     ) -> Result<Paged<KeystoreView>, OpsError> {
-        Err(unfinished())
+        call.authorise(Permission::Read, query.vault)?;
+        let wanted = query.name.map(|name| name.to_lowercase());
+        // Health is known to the fleet alone, so the store cannot page by it.
+        let all: Vec<KeystoreRecord> = self
+            .keystore_records(query.vault, query.group)
+            .await?
+            .into_iter()
+            .filter(|record| {
+                wanted
+                    .as_ref()
+                    .is_none_or(|name| record.name.to_lowercase().contains(name))
+            })
+            .filter(|record| {
+                query.health.is_none_or(|wanted| {
+                    HealthView::of(&self.fleet.live_keystore(record.id)).status == wanted
+                })
+            })
+            .collect();
+        let total = u64::try_from(all.len()).unwrap_or(u64::MAX);
+        let offset = usize::try_from(page.offset).unwrap_or(usize::MAX);
+        let limit = usize::try_from(page.limit).unwrap_or(usize::MAX);
+        let mut items = Vec::new();
+        for record in all.into_iter().skip(offset).take(limit) {
+            items.push(self.keystore_view(record).await?);
+        }
+        Ok(Paged { total, items })
     }
 
     /// Changes a keystore's record.
@@ -181,11 +242,38 @@ impl Ops {
     /// `Invalid`, `Taken`, `EtagMismatch`, `AgentUnreachable` where the address changes.
     pub async fn keystore_update(
         &self,
-        _call: &Call,
-        _id: KeystoreId,
-        _patch: KeystorePatch,
+        call: &Call,
+        id: KeystoreId,
+        patch: KeystorePatch,
     ) -> Result<Done<KeystoreView>, OpsError> {
-        Err(unfinished())
+        call.authorise(Permission::KeystoreWrite, None)?;
+        if let Some(earlier) = self.earlier(call).await? {
+            return self.keystore_again(earlier).await;
+        }
+        let before = self.keystore_record(id).await?;
+        call.check_revision(before.revision)?;
+        let mut record = before.clone();
+        apply(&mut record, patch);
+        self.check_record(&record)?;
+        if record == before {
+            let view = self.keystore_view(before).await?;
+            return Ok(self.unchanged(call).done(view));
+        }
+        if record.endpoint != before.endpoint || record.agent_name != before.agent_name {
+            self.check_same_agent(&mut record).await?;
+        }
+        record.revision = before.revision.next();
+        record.stamps.touch(clock::unix_ms(), &call.principal.name);
+        let mut draft = Draft::new("keystore.update", subject(id), record.name.clone());
+        draft.writes.push(Write::KeystoreUpdate {
+            record: record.clone(),
+            expected: before.revision,
+        });
+        draft.wake.push(id);
+        let committed = self.commit(call, draft).await;
+        let committed = self.keystore_conflict(committed, id).await?;
+        let view = self.keystore_view(record).await?;
+        Ok(committed.done(view))
     }
 
     /// Removes a keystore's record; its token is left as it is.
@@ -194,10 +282,294 @@ impl Ops {
     /// `InUse` lists the keys on it; `Refused` with `not_supported_yet` for the modes other than restrict.
     pub async fn keystore_delete(
         &self,
-        _call: &Call,
-        _id: KeystoreId,
-        _mode: RemovalMode,
+        call: &Call,
+        id: KeystoreId,
+        mode: RemovalMode,
     ) -> Result<Done<()>, OpsError> {
-        Err(unfinished())
+        call.authorise(Permission::KeystoreWrite, None)?;
+        if let Some(earlier) = self.earlier(call).await? {
+            return Ok(earlier.done(()));
+        }
+        let record = self.keystore_record(id).await?;
+        call.check_revision(record.revision)?;
+        match mode {
+            RemovalMode::Restrict => {}
+            RemovalMode::Disconnect | RemovalMode::Deactivate | RemovalMode::Destroy => {
+                return Err(OpsError::refused(
+                    "not_supported_yet",
+                    "only mode=restrict is there yet: unassign or destroy the keys first",
+                ));
+            }
+        }
+        let mut draft = Draft::new("keystore.delete", subject(id), record.name.clone());
+        draft.status = 204;
+        draft.writes = self.forget_target(call, &record).await?;
+        draft.writes.push(Write::KeystoreDelete {
+            id,
+            expected: record.revision,
+        });
+        draft.wake.push(id);
+        let committed = self.commit(call, draft).await;
+        Ok(self.keystore_conflict(committed, id).await?.done(()))
     }
+
+    /// Keys that were never installed anywhere do not hold a keystore: it leaves their targets.
+    async fn forget_target(
+        &self,
+        call: &Call,
+        record: &KeystoreRecord,
+    ) -> Result<Vec<Write>, OpsError> {
+        let mut writes = Vec::new();
+        let mut page = Page::LARGEST;
+        loop {
+            let filter = KeyFilter {
+                vault: Some(record.vault),
+                states: vec![ManagedState::PreActivation],
+                ..KeyFilter::default()
+            };
+            let found = self.store.key_list(filter, page.for_store()).await?;
+            let is_last = found.items.len() < usize::try_from(page.limit).unwrap_or(usize::MAX);
+            for mut key in found.items {
+                if key.targets.remove(&record.id) {
+                    let expected = key.revision;
+                    key.revision = expected.next();
+                    key.stamps.touch(clock::unix_ms(), &call.principal.name);
+                    writes.push(Write::KeyUpdate {
+                        record: Box::new(key),
+                        expected,
+                    });
+                }
+            }
+            if is_last {
+                return Ok(writes);
+            }
+            page.offset = page.offset.saturating_add(page.limit);
+        }
+    }
+
+    pub(crate) async fn keystore_record(&self, id: KeystoreId) -> Result<KeystoreRecord, OpsError> {
+        self.store
+            .keystore(id)
+            .await?
+            .ok_or_else(|| OpsError::not_found("keystore", id))
+    }
+
+    /// All keystores of a vault or a group, sorted by name.
+    pub(crate) async fn keystore_records(
+        &self,
+        vault: Option<VaultId>,
+        group: Option<String>,
+    ) -> Result<Vec<KeystoreRecord>, OpsError> {
+        let mut all = Vec::new();
+        let mut page = Page::LARGEST;
+        loop {
+            let found = self
+                .store
+                .keystore_list(vault, group.clone(), page.for_store())
+                .await?;
+            let is_last = found.items.len() < usize::try_from(page.limit).unwrap_or(usize::MAX);
+            all.extend(found.items);
+            if is_last {
+                return Ok(all);
+            }
+            page.offset = page.offset.saturating_add(page.limit);
+        }
+    }
+
+    async fn keystore_view(&self, record: KeystoreRecord) -> Result<KeystoreView, OpsError> {
+        let vault_name = self.vault_record(record.vault).await?.name;
+        let live = self.fleet.live_keystore(record.id);
+        let health = HealthView::of(&live);
+        Ok(KeystoreView {
+            record,
+            vault_name,
+            live,
+            health,
+        })
+    }
+
+    async fn keystore_again(&self, earlier: Committed) -> Result<Done<KeystoreView>, OpsError> {
+        let record = self
+            .keystore_record(earlier.subject_id("keystore/")?)
+            .await?;
+        let view = self.keystore_view(record).await?;
+        Ok(earlier.done(view))
+    }
+
+    async fn keystore_conflict(
+        &self,
+        committed: Result<Committed, OpsError>,
+        id: KeystoreId,
+    ) -> Result<Committed, OpsError> {
+        match committed {
+            Err(OpsError::Conflict { .. }) => Err(OpsError::EtagMismatch {
+                current: self.keystore_record(id).await?.revision,
+            }),
+            other => other,
+        }
+    }
+
+    /// A new address must lead to the very agent that was bound.
+    async fn check_same_agent(&self, record: &mut KeystoreRecord) -> Result<(), OpsError> {
+        check_address(&record.endpoint, &record.agent_name)?;
+        let description = self
+            .fleet
+            .describe(&record.endpoint, &record.agent_name)
+            .await
+            .map_err(|error| OpsError::fleet(&record.endpoint, error))?;
+        if description.keystore != Some(record.id) || description.identity != record.identity {
+            return Err(OpsError::refused(
+                "agent_identity",
+                "another agent answers at that address: add it as a keystore of its own",
+            ));
+        }
+        record.token = description.token;
+        Ok(())
+    }
+
+    fn check_record(&self, record: &KeystoreRecord) -> Result<(), OpsError> {
+        let name = &record.name;
+        let is_name = (1..=100).contains(&name.len())
+            && name.starts_with(|c: char| c.is_ascii_alphanumeric())
+            && name
+                .chars()
+                .all(|c| c.is_ascii_alphanumeric() || " ._-".contains(c));
+        if !is_name {
+            return Err(OpsError::invalid(
+                "name",
+                "invalid_name",
+                "1 to 100 letters, digits, spaces and . _ -, beginning with a letter or digit",
+            ));
+        }
+        check_description(&record.description)?;
+        if record.location.chars().count() > 100 || record.location.chars().any(char::is_control) {
+            return Err(OpsError::invalid(
+                "location",
+                "too_long",
+                "at most 100 characters, no control characters",
+            ));
+        }
+        if record.groups.len() > self.limits.groups_max {
+            return Err(OpsError::invalid(
+                "groups",
+                "too_many",
+                format!("at most {}", self.limits.groups_max),
+            ));
+        }
+        record
+            .groups
+            .iter()
+            .try_for_each(|group| check_group("groups[]", group))
+    }
+}
+
+impl HealthView {
+    /// What a line and a token's health come to.
+    #[must_use]
+    pub fn of(live: &LiveKeystore) -> Self {
+        let (status, message) = match (&live.connection, &live.health) {
+            (Connection::Never { why }, _) if why.is_empty() => {
+                (HealthStatus::PendingCheck, "not asked yet".to_owned())
+            }
+            (Connection::Never { why } | Connection::Down { why, .. }, _) => {
+                (HealthStatus::NotResponding, why.clone())
+            }
+            (Connection::CatchingUp, _) | (Connection::Live, None | Some(Health::Starting)) => (
+                HealthStatus::PendingCheck,
+                "the agent is still telling what it knows".to_owned(),
+            ),
+            (Connection::Live, Some(Health::Ok)) => (
+                HealthStatus::Ok,
+                "agent connected, token open, marker ours".to_owned(),
+            ),
+            (Connection::Live, Some(health)) => {
+                (HealthStatus::ConfigurationError, health.to_string())
+            }
+        };
+        Self {
+            status,
+            message,
+            scan_age_ms: live.scan_age_ms,
+        }
+    }
+}
+
+fn subject(id: KeystoreId) -> String {
+    format!("keystore/{id}")
+}
+
+fn record(
+    new: KeystoreNew,
+    description: Description,
+    stamps: Stamps,
+) -> Result<KeystoreRecord, OpsError> {
+    let Some(id) = description.keystore else {
+        return Err(OpsError::refused(
+            "agent_not_bound",
+            "the agent is not bound to its token yet: run lockstep-agent bind beside it",
+        ));
+    };
+    if description.variant != new.variant {
+        return Err(OpsError::refused(
+            "variant_mismatch",
+            format!(
+                "the agent is configured as {}, not {}",
+                description.variant.name(),
+                new.variant.name()
+            ),
+        ));
+    }
+    Ok(KeystoreRecord {
+        id,
+        vault: new.vault,
+        name: new.name.unwrap_or_else(|| description.token.label.clone()),
+        description: new.description,
+        location: new.location,
+        groups: new.groups,
+        variant: new.variant,
+        endpoint: new.endpoint,
+        agent_name: new.agent_name,
+        identity: description.identity,
+        epoch: description.epoch,
+        token: description.token,
+        revision: Revision(1),
+        stamps,
+    })
+}
+
+fn apply(record: &mut KeystoreRecord, patch: KeystorePatch) {
+    fn set<T>(field: &mut T, value: Option<T>) {
+        if let Some(value) = value {
+            *field = value;
+        }
+    }
+    set(&mut record.name, patch.name);
+    set(&mut record.description, patch.description);
+    set(&mut record.location, patch.location);
+    set(&mut record.groups, patch.groups);
+    set(&mut record.endpoint, patch.endpoint);
+    set(&mut record.agent_name, patch.agent_name);
+}
+
+fn check_address(endpoint: &str, agent_name: &str) -> Result<(), OpsError> {
+    let port = endpoint
+        .strip_prefix("https://")
+        .and_then(|rest| rest.strip_suffix('/').unwrap_or(rest).rsplit_once(':'))
+        .filter(|(host, _)| !host.is_empty() && !host.contains('/') && !host.contains('@'))
+        .and_then(|(_, port)| port.parse::<u16>().ok());
+    if endpoint.len() > 300 || port.is_none_or(|port| port == 0) {
+        return Err(OpsError::invalid(
+            "pkcs11_agent_endpoint",
+            "invalid_endpoint",
+            "https://host:port",
+        ));
+    }
+    if !(1..=300).contains(&agent_name.len()) || !agent_name.chars().all(|c| c.is_ascii_graphic()) {
+        return Err(OpsError::invalid(
+            "pkcs11_agent_identity",
+            "invalid_identity",
+            "the URI name in the agent's certificate",
+        ));
+    }
+    Ok(())
 }

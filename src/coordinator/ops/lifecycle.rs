@@ -1,11 +1,12 @@
 //! Transitions of keys: each writes the intents of all keystores concerned in one commit.
 
 use crate::coordinator::ops::Ops;
-use crate::coordinator::ops::access::Call;
-use crate::coordinator::ops::commit::Done;
+use crate::coordinator::ops::access::{Call, Permission};
+use crate::coordinator::ops::commit::{Done, Draft};
 use crate::coordinator::ops::errors::OpsError;
 use crate::coordinator::ops::keys::KeyView;
-use crate::coordinator::ops::templates::unfinished;
+use crate::coordinator::store::Write;
+use crate::decide::status::Phase;
 use crate::model::ids::KeyId;
 use crate::model::lifecycle::Action;
 
@@ -16,11 +17,31 @@ impl Ops {
     /// `StateConflict` names the allowed actions; `EtagMismatch`; what every change may meet.
     pub async fn key_act(
         &self,
-        _call: &Call,
-        _id: KeyId,
-        _action: Action,
+        call: &Call,
+        id: KeyId,
+        action: Action,
     ) -> Result<Done<KeyView>, OpsError> {
-        Err(unfinished())
+        let (permission, name) = match action {
+            Action::Activate => (Permission::KeyActivate, "key.activate"),
+            Action::Deactivate => (Permission::KeyDeactivate, "key.deactivate"),
+            Action::Compromise => (Permission::KeyDeactivate, "key.compromise"),
+            Action::Destroy => (Permission::KeyDestroy, "key.destroy"),
+            Action::Remove => {
+                return Err(OpsError::refused(
+                    "not_a_transition",
+                    "removing a record is asked for by deleting the key",
+                ));
+            }
+        };
+        call.authorise(permission, None)?;
+        self.key_change(call, id, name, |key, _template| {
+            key.state = key
+                .state
+                .after(action)
+                .map_err(|forbidden| OpsError::transition(&forbidden, key.revision))?;
+            Ok(())
+        })
+        .await
     }
 
     /// Removes the record of a destroyed key. Unless forced, only when every keystore has confirmed.
@@ -29,10 +50,41 @@ impl Ops {
     /// `StateConflict`; `Refused` with `destruction_unconfirmed`.
     pub async fn key_remove(
         &self,
-        _call: &Call,
-        _id: KeyId,
-        _force: bool,
+        call: &Call,
+        id: KeyId,
+        force: bool,
     ) -> Result<Done<()>, OpsError> {
-        Err(unfinished())
+        call.authorise(Permission::KeyRemove, None)?;
+        if let Some(earlier) = self.earlier(call).await? {
+            return Ok(earlier.done(()));
+        }
+        let view = self.key(call, id).await?;
+        let key = view.key;
+        call.check_revision(key.revision)?;
+        key.state
+            .after(Action::Remove)
+            .map_err(|forbidden| OpsError::transition(&forbidden, key.revision))?;
+        if view.phase.phase != Phase::InStep && !force {
+            return Err(OpsError::refused(
+                "destruction_unconfirmed",
+                format!(
+                    "{} of {} keystores have confirmed that the key is gone; force=true removes the record all the same",
+                    view.phase.confirmed, view.phase.total
+                ),
+            ));
+        }
+        let mut draft = Draft::new("key.remove", format!("key/{id}"), key.label.to_string());
+        draft.status = 204;
+        draft.writes.push(Write::KeyDelete {
+            id,
+            expected: key.revision,
+        });
+        draft.wake = view.keystores.iter().map(|row| row.keystore).collect();
+        match self.commit(call, draft).await {
+            Err(OpsError::Conflict { .. }) => Err(OpsError::EtagMismatch {
+                current: self.key_record(id).await?.revision,
+            }),
+            committed => Ok(committed?.done(())),
+        }
     }
 }

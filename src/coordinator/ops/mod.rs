@@ -9,11 +9,14 @@
 pub mod access;
 pub mod audit;
 pub mod auth;
+pub mod birth;
 pub mod commit;
+pub mod dates;
 pub mod differences;
 pub mod entropy;
 pub mod errors;
 pub mod fleet;
+pub mod intents;
 pub mod keys;
 pub mod keystores;
 pub mod lifecycle;
@@ -40,7 +43,6 @@ pub struct Ops {
     pub(crate) store: Arc<dyn Store>,
     pub(crate) fleet: Arc<dyn Fleet>,
     pub(crate) entropy: Arc<dyn Entropy>,
-    #[expect(dead_code, reason = "read by the verbs that follow")]
     pub(crate) limits: Limits,
 }
 

@@ -1,18 +1,21 @@
 //! What each keystore has of a key: the view that API, console and CLI show.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
+use crate::clock::{self, Monotonic};
 use crate::coordinator::ops::Ops;
 use crate::coordinator::ops::access::Call;
 use crate::coordinator::ops::errors::OpsError;
 use crate::coordinator::ops::keys::KeyView;
-use crate::coordinator::ops::templates::unfinished;
-use crate::decide::status::{SyncDetail, SyncFlag, UkoStatus};
-use crate::model::desired::Instance;
-use crate::model::difference::{Difference, Seen, Status};
-use crate::model::ids::{KeyId, KeystoreId};
-use crate::model::keystore::Variant;
-use crate::model::live::LastSeen;
+use crate::decide::difference::differences;
+use crate::decide::status::{SyncDetail, SyncFlag, UkoStatus, seen, status, uko};
+use crate::model::desired::{Instance, Want};
+use crate::model::difference::{Difference, HealedBy, Reason, Seen, Status};
+use crate::model::ids::{KeyId, KeyVersionId, KeystoreId};
+use crate::model::key::ManagedKey;
+use crate::model::keystore::{Health, KeystoreRecord, Variant};
+use crate::model::live::{Connection, LastSeen, Live};
 use crate::model::observed::Proof;
 use crate::model::vault::UnixMs;
 
@@ -64,6 +67,21 @@ pub struct Observed {
     pub since: Option<UnixMs>,
 }
 
+impl InKeystore {
+    /// Whether anything is on its way here. What cannot be reached is not waited for.
+    #[must_use]
+    pub fn is_settled(&self) -> bool {
+        self.differences.iter().all(|observed| {
+            let difference = &observed.difference;
+            difference.healed_by != HealedBy::Waiting
+                || matches!(
+                    difference.reason,
+                    Reason::Unreachable | Reason::TokenUnavailable
+                )
+        })
+    }
+}
+
 impl Ops {
     /// Waits until nothing of the key is on its way, at most so long, and answers with what is then known. An unreachable
     /// keystore is not waited for.
@@ -72,10 +90,229 @@ impl Ops {
     /// `NotFound`.
     pub async fn key_wait(
         &self,
-        _call: &Call,
-        _id: KeyId,
-        _timeout: Duration,
+        call: &Call,
+        id: KeyId,
+        timeout: Duration,
     ) -> Result<KeyView, OpsError> {
-        Err(unfinished())
+        let timeout = timeout.min(Duration::from_secs(self.limits.wait_s_max));
+        let started = Monotonic::now();
+        let mut changes = self.fleet.changes();
+        loop {
+            changes.mark_unchanged();
+            let view = self.key(call, id).await?;
+            let left = timeout.saturating_sub(started.elapsed());
+            if left.is_zero() || view.keystores.iter().all(InKeystore::is_settled) {
+                return Ok(view);
+            }
+            match tokio::time::timeout(left, changes.changed()).await {
+                Ok(Ok(())) => {}
+                // Time is up, or the fleet has ended: tell what is known now.
+                Ok(Err(_)) | Err(_) => return self.key(call, id).await,
+            }
+        }
+    }
+
+    /// Each keystore's truth about a key: its targets and wherever it once was, by name.
+    pub(crate) async fn in_keystores(
+        &self,
+        key: &ManagedKey,
+        directory: &mut Directory,
+    ) -> Result<Vec<InKeystore>, OpsError> {
+        let mut instances: BTreeMap<KeystoreId, Instance> = self
+            .store
+            .key_instances(key.id)
+            .await?
+            .into_iter()
+            .map(|instance| (instance.intent.keystore, instance))
+            .collect();
+        let last: BTreeMap<KeystoreId, LastSeen> =
+            self.store.seen(key.version).await?.into_iter().collect();
+        let now = clock::unix_ms();
+        let mut keystores: Vec<KeystoreId> = key.targets.iter().copied().collect();
+        keystores.extend(instances.keys().filter(|id| !key.targets.contains(id)));
+        let mut rows = Vec::with_capacity(keystores.len());
+        for id in keystores {
+            let Some(record) = directory.keystore(self, id).await? else {
+                continue;
+            };
+            let last = last.get(&id).cloned();
+            rows.push(match instances.remove(&id) {
+                Some(instance) => self.row(&record, instance, last, now),
+                None => self.row_without(&record, key.version),
+            });
+        }
+        rows.sort_by(|a, b| a.name.cmp(&b.name).then(a.keystore.cmp(&b.keystore)));
+        Ok(rows)
+    }
+
+    /// One instance as the live session shows it now.
+    pub(crate) fn row(
+        &self,
+        record: &KeystoreRecord,
+        instance: Instance,
+        last_seen: Option<LastSeen>,
+        now: UnixMs,
+    ) -> InKeystore {
+        let live = self.fleet.live(record.id, instance.intent.version);
+        let status = status(&instance, &live);
+        let differences = observed(&instance, &live, now, self.limits.late_after_ms);
+        let report = live.report.as_ref();
+        let seen_now = report.map_or(Seen::Unknown, |report| seen(&instance, &report.observation));
+        let seen = match (seen_now, &last_seen) {
+            (Seen::Unknown, Some(last)) => last.seen,
+            (seen, _) => seen,
+        };
+        let (uko_status, sync_flag, sync_detail) = uko(&instance, &status, seen);
+        let before_now = |age_ms: u64| {
+            UnixMs(
+                now.0
+                    .saturating_sub(i64::try_from(age_ms).unwrap_or(i64::MAX)),
+            )
+        };
+        // The ages in a report are those of its making; the age of the look is kept up to now.
+        let since_report = |report: &crate::model::protocol::Report| {
+            live.look_age_ms.saturating_sub(report.look_age_ms)
+        };
+        let observed_at = report.map(|_report| before_now(live.look_age_ms));
+        let proved = report.filter(|report| report.proof.is_some());
+        let proved_at = proved
+            .map(|report| before_now(report.proof_age_ms.saturating_add(since_report(report))));
+        let pending_since = matches!(status, Status::Pending { .. }).then_some(instance.since);
+        InKeystore {
+            keystore: record.id,
+            name: record.name.clone(),
+            variant: record.variant,
+            is_target: instance.is_target,
+            error: error(&status, &differences),
+            status,
+            seen,
+            uko_status,
+            sync_flag,
+            sync_detail,
+            differences,
+            observed_at: observed_at.or(last_seen.as_ref().map(|last| last.at)),
+            proved_at: proved_at.or(last_seen.as_ref().and_then(|last| last.proved_at)),
+            proof: proved.and_then(|report| report.proof.clone()),
+            pending_since,
+            last_seen,
+            instance: Some(instance),
+        }
+    }
+
+    /// A target of a pre-active key: nothing of it may be there.
+    fn row_without(&self, record: &KeystoreRecord, version: KeyVersionId) -> InKeystore {
+        let live = self.fleet.live_keystore(record.id);
+        let is_blind =
+            live.connection != Connection::Live || !matches!(live.health, Some(Health::Ok));
+        let is_there = live
+            .unmanaged
+            .iter()
+            .any(|facts| facts.cka_id == version.uuid().as_bytes());
+        let (status, seen, uko_status, sync_flag, sync_detail) = if is_blind {
+            let why = match (&live.connection, &live.health) {
+                (Connection::Never { why } | Connection::Down { why, .. }, _) => why.clone(),
+                (Connection::CatchingUp | Connection::Live, Some(health)) => health.to_string(),
+                (Connection::CatchingUp | Connection::Live, None) => "not told yet".to_owned(),
+            };
+            (
+                Status::Unknown { why },
+                Seen::Unknown,
+                UkoStatus::Unknown,
+                SyncFlag::Error,
+                SyncDetail::ConnectionError,
+            )
+        } else if is_there {
+            (
+                Status::Drift,
+                Seen::NotActive,
+                UkoStatus::NotActive,
+                SyncFlag::OutOfSync,
+                SyncDetail::PreActiveIsPresent,
+            )
+        } else {
+            (
+                // What is wanted of a pre-active key is what is wanted of a destroyed one: nothing there.
+                Status::InSync(Want::Destroyed),
+                Seen::NotPresent,
+                UkoStatus::NotPresent,
+                SyncFlag::Ok,
+                SyncDetail::PreActiveIsNotPresent,
+            )
+        };
+        InKeystore {
+            keystore: record.id,
+            name: record.name.clone(),
+            variant: record.variant,
+            is_target: true,
+            instance: None,
+            error: error(&status, &[]),
+            status,
+            seen,
+            uko_status,
+            sync_flag,
+            sync_detail,
+            differences: Vec::new(),
+            observed_at: None,
+            proved_at: None,
+            proof: None,
+            pending_since: None,
+            last_seen: None,
+        }
+    }
+}
+
+fn observed(instance: &Instance, live: &Live, now: UnixMs, late_after_ms: i64) -> Vec<Observed> {
+    differences(instance, live, now, late_after_ms)
+        .into_iter()
+        .map(|difference| {
+            let own_change = matches!(difference.reason, Reason::Pending | Reason::Late);
+            let since = live
+                .since
+                .iter()
+                .find(|(reason, _)| *reason == difference.reason)
+                .map(|(_, at)| *at)
+                .or(own_change.then_some(instance.since));
+            Observed { difference, since }
+        })
+        .collect()
+}
+
+/// What the embedded error of API v4 says.
+fn error(status: &Status, differences: &[Observed]) -> Option<String> {
+    match status {
+        Status::Unknown { why } | Status::Failed { why } | Status::Unavailable { why } => {
+            Some(why.clone())
+        }
+        Status::Diverged => Some(differences.first().map_or_else(
+            || "the agent is ahead of the store".to_owned(),
+            |observed| {
+                format!(
+                    "the agent holds {}, not {}",
+                    observed.difference.found, observed.difference.expected
+                )
+            },
+        )),
+        Status::InSync(_) | Status::Pending { .. } | Status::Drift => None,
+    }
+}
+
+/// Records that a view names, read once each.
+#[derive(Debug, Default)]
+pub(crate) struct Directory {
+    keystores: BTreeMap<KeystoreId, Option<KeystoreRecord>>,
+}
+
+impl Directory {
+    pub(crate) async fn keystore(
+        &mut self,
+        ops: &Ops,
+        id: KeystoreId,
+    ) -> Result<Option<KeystoreRecord>, OpsError> {
+        if let Some(known) = self.keystores.get(&id) {
+            return Ok(known.clone());
+        }
+        let record = ops.store.keystore(id).await?;
+        self.keystores.insert(id, record.clone());
+        Ok(record)
     }
 }

@@ -3,12 +3,14 @@
 use std::collections::BTreeSet;
 
 use crate::coordinator::ops::Ops;
-use crate::coordinator::ops::access::Call;
+use crate::coordinator::ops::access::{Call, Permission};
 use crate::coordinator::ops::commit::Done;
 use crate::coordinator::ops::errors::OpsError;
 use crate::coordinator::ops::keys::KeyView;
-use crate::coordinator::ops::templates::unfinished;
-use crate::model::ids::{KeyId, KeystoreId};
+use crate::coordinator::ops::status::Directory;
+use crate::model::ids::{KeyId, KeystoreId, VaultId};
+use crate::model::key::ManagedKey;
+use crate::model::lifecycle::ManagedState;
 
 impl Ops {
     /// Makes exactly these keystores the key's targets, by hand: it no longer follows its template.
@@ -17,11 +19,20 @@ impl Ops {
     /// `Invalid` for a keystore of another vault; `StateConflict` for a destroyed key; `EtagMismatch`.
     pub async fn key_targets_put(
         &self,
-        _call: &Call,
-        _id: KeyId,
-        _targets: BTreeSet<KeystoreId>,
+        call: &Call,
+        id: KeyId,
+        targets: BTreeSet<KeystoreId>,
     ) -> Result<Done<KeyView>, OpsError> {
-        Err(unfinished())
+        call.authorise(Permission::KeyDistribute, None)?;
+        let key = self.key_record(id).await?;
+        self.check_targets(targets.len())?;
+        for keystore in targets.difference(&key.targets) {
+            self.check_target(key.vault, *keystore).await?;
+        }
+        self.key_change(call, id, "key.targets", |key, _template| {
+            retarget(key, targets.clone(), true)
+        })
+        .await
     }
 
     /// Adds one target by hand.
@@ -30,11 +41,20 @@ impl Ops {
     /// As [`Ops::key_targets_put`].
     pub async fn key_assign(
         &self,
-        _call: &Call,
-        _id: KeyId,
-        _keystore: KeystoreId,
+        call: &Call,
+        id: KeyId,
+        keystore: KeystoreId,
     ) -> Result<Done<KeyView>, OpsError> {
-        Err(unfinished())
+        call.authorise(Permission::KeyDistribute, None)?;
+        let key = self.key_record(id).await?;
+        self.check_target(key.vault, keystore).await?;
+        self.check_targets(key.targets.len().saturating_add(1))?;
+        self.key_change(call, id, "key.assign", |key, _template| {
+            let mut targets = key.targets.clone();
+            targets.insert(keystore);
+            retarget(key, targets, true)
+        })
+        .await
     }
 
     /// Removes one target by hand: the key is disabled there, its material stays.
@@ -43,11 +63,17 @@ impl Ops {
     /// As [`Ops::key_targets_put`].
     pub async fn key_unassign(
         &self,
-        _call: &Call,
-        _id: KeyId,
-        _keystore: KeystoreId,
+        call: &Call,
+        id: KeyId,
+        keystore: KeystoreId,
     ) -> Result<Done<KeyView>, OpsError> {
-        Err(unfinished())
+        call.authorise(Permission::KeyDistribute, None)?;
+        self.key_change(call, id, "key.unassign", |key, _template| {
+            let mut targets = key.targets.clone();
+            targets.remove(&keystore);
+            retarget(key, targets, true)
+        })
+        .await
     }
 
     /// Takes targets afresh from the template's group. With `dry_run` nothing is stored and the key is shown as it would be.
@@ -56,10 +82,89 @@ impl Ops {
     /// As [`Ops::key_targets_put`]; `Refused` with `template_archived`.
     pub async fn key_update_from_template(
         &self,
-        _call: &Call,
-        _id: KeyId,
-        _dry_run: bool,
+        call: &Call,
+        id: KeyId,
+        dry_run: bool,
     ) -> Result<Done<KeyView>, OpsError> {
-        Err(unfinished())
+        call.authorise(Permission::KeyDistribute, None)?;
+        let key = self.key_record(id).await?;
+        let targets = self.template_targets(&key).await?;
+        if dry_run {
+            call.check_revision(key.revision)?;
+            let mut would = key;
+            let template = self.template_record(would.template).await?;
+            retarget(&mut would, targets, false)?;
+            would.template_version = template.version;
+            let view = self.key_view(would, &mut Directory::default()).await?;
+            return Ok(self.unchanged(call).done(view));
+        }
+        self.key_change(call, id, "key.update_from_template", |key, template| {
+            retarget(key, targets.clone(), false)?;
+            key.template_version = template.version;
+            Ok(())
+        })
+        .await
     }
+
+    /// The keystores that carry the group of the key's template now.
+    pub(crate) async fn template_targets(
+        &self,
+        key: &ManagedKey,
+    ) -> Result<BTreeSet<KeystoreId>, OpsError> {
+        let template = self.template_record(key.template).await?;
+        if template.archived {
+            return Err(OpsError::refused(
+                "template_archived",
+                format!("template {:?} is archived", template.name),
+            ));
+        }
+        let records = self
+            .keystore_records(Some(key.vault), Some(template.group))
+            .await?;
+        self.check_targets(records.len())?;
+        Ok(records.iter().map(|record| record.id).collect())
+    }
+
+    async fn check_target(&self, vault: VaultId, keystore: KeystoreId) -> Result<(), OpsError> {
+        match self.store.keystore(keystore).await? {
+            Some(record) if record.vault == vault => Ok(()),
+            Some(_) | None => Err(OpsError::invalid(
+                "targets",
+                "not_found",
+                format!("the key's vault has no keystore {keystore}"),
+            )),
+        }
+    }
+}
+
+/// Sets the targets. A destroyed key has no say in it any more, and a compromised one goes nowhere new.
+pub(crate) fn retarget(
+    key: &mut ManagedKey,
+    targets: BTreeSet<KeystoreId>,
+    by_hand: bool,
+) -> Result<(), OpsError> {
+    let is_refused = match key.state {
+        ManagedState::PreActivation | ManagedState::Active | ManagedState::Deactivated => false,
+        ManagedState::Compromised => !targets.is_subset(&key.targets),
+        ManagedState::Destroyed | ManagedState::DestroyedCompromised => true,
+    };
+    if is_refused {
+        return Err(OpsError::StateConflict {
+            state: key.state,
+            allowed: key.state.allowed(),
+            message: format!(
+                "the targets of a key that is {} cannot be changed so",
+                key.state.name()
+            ),
+            current: Some(key.revision),
+        });
+    }
+    if key.targets != targets {
+        key.targets = targets;
+        key.targets_by_hand = by_hand;
+    }
+    if !by_hand {
+        key.targets_by_hand = false;
+    }
+    Ok(())
 }

@@ -1,0 +1,107 @@
+//! Intents: what a change of a key means for each keystore, as writes for one commit.
+
+use crate::coordinator::ops::Ops;
+use crate::coordinator::ops::errors::OpsError;
+use crate::coordinator::store::Write;
+use crate::model::desired::{Instance, Intent, ObjectPlan, Want};
+use crate::model::ids::{Generation, KeystoreId};
+use crate::model::key::ManagedKey;
+use crate::model::vault::UnixMs;
+
+/// What is to be wanted on one keystore.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Wish {
+    pub(crate) keystore: KeystoreId,
+    pub(crate) is_target: bool,
+    pub(crate) want: Want,
+}
+
+impl Ops {
+    /// The instance that a wish makes, as a write conditional on the instance that was read.
+    ///
+    /// Its generation is above the store's and above the one that the agent said it applied: after a restore of the store the
+    /// agent may be ahead (promises R1).
+    pub(crate) fn instance_write(
+        &self,
+        key: &ManagedKey,
+        salt: &[u8],
+        wish: Wish,
+        before: Option<&Instance>,
+        at: UnixMs,
+    ) -> Result<Write, OpsError> {
+        let fingerprint = key.fingerprint.ok_or_else(|| {
+            OpsError::refused("no_material", "the key has no material to distribute")
+        })?;
+        let stored = before.map(|instance| instance.intent.generation);
+        let applied = self
+            .fleet
+            .live(wish.keystore, key.version)
+            .report
+            .and_then(|report| report.applied)
+            .map(|applied| applied.generation);
+        let generation = stored.max(applied).unwrap_or(Generation(0)).next();
+        let intent = Intent {
+            version: key.version,
+            keystore: wish.keystore,
+            generation,
+            want: wish.want,
+            object: ObjectPlan {
+                cka_id: key.version.uuid().as_bytes().to_vec(),
+                label: key.label.as_str().to_owned(),
+                spec: key.spec,
+                usage: key.usage,
+                deactivated_usage: key.deactivated_usage,
+                salt: salt.to_vec(),
+            },
+            fingerprint,
+        };
+        Ok(Write::InstancePut {
+            key: key.id,
+            instance: Box::new(Instance {
+                intent,
+                is_target: wish.is_target,
+                since: at,
+                revision: key.revision,
+            }),
+            expected: stored,
+        })
+    }
+}
+
+/// What a key in its state is wanted to be on its targets and on every keystore it ever was on, where that is another thing
+/// than what is wanted there now.
+pub(crate) fn wishes(key: &ManagedKey, instances: &[Instance]) -> Vec<Wish> {
+    let known = |keystore| {
+        instances
+            .iter()
+            .find(|instance| instance.intent.keystore == keystore)
+    };
+    let past = instances
+        .iter()
+        .map(|instance| instance.intent.keystore)
+        .filter(|keystore| !key.targets.contains(keystore));
+    key.targets
+        .iter()
+        .copied()
+        .chain(past)
+        .filter_map(|keystore| {
+            let is_target = key.targets.contains(&keystore);
+            let before = known(keystore);
+            // A key that is gone for good is wanted nowhere that it never was.
+            if before.is_none() && key.state.is_destroyed() {
+                return None;
+            }
+            let want = key.state.want(is_target)?;
+            let is_new = before.is_none_or(|instance| {
+                instance.intent.want != want
+                    || instance.is_target != is_target
+                    || (is_target && instance.intent.object.label != key.label.as_str())
+            });
+            is_new.then_some(Wish {
+                keystore,
+                is_target,
+                want,
+            })
+        })
+        .collect()
+}
