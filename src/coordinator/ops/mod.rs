@@ -24,6 +24,7 @@ pub mod lists;
 pub mod naming;
 pub mod plan;
 pub mod ready;
+pub mod sessions;
 pub mod status;
 pub mod sync;
 pub mod targets;

@@ -1,6 +1,8 @@
 //! Sentences about a keystore's truth: the same ones in API, CLI and pages.
 
+use crate::coordinator::ops::keys::KeyView;
 use crate::coordinator::ops::status::{InKeystore, Observed};
+use crate::decide::status::Phase;
 use crate::model::difference::{CausedBy, HealedBy, Reason, Seen, Status};
 use crate::model::observed::{Proof, ProofKind};
 
@@ -91,6 +93,17 @@ pub const fn reason_words(reason: Reason) -> &'static str {
     }
 }
 
+/// A phase, in words.
+#[must_use]
+pub const fn phase_words(phase: Phase) -> &'static str {
+    match phase {
+        Phase::InStep => "In step",
+        Phase::Changing => "Changing",
+        Phase::OutOfStep => "Out of step",
+        Phase::Unknown => "Unknown",
+    }
+}
+
 /// What was seen, in words.
 #[must_use]
 pub const fn seen_words(seen: Seen) -> &'static str {
@@ -109,5 +122,44 @@ pub fn proof_words(proof: &Proof) -> String {
     match proof.kind {
         ProofKind::Tried => format!("proved by {} ({})", proof.operation, proof.answer),
         ProofKind::ReadBack => "read back from the token".to_owned(),
+    }
+}
+
+/// How many keys are how.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct PhaseCounts {
+    /// As wanted everywhere.
+    pub in_step: usize,
+    /// With a change on its way.
+    pub changing: usize,
+    /// Not as wanted somewhere.
+    pub out_of_step: usize,
+    /// Not known somewhere.
+    pub unknown: usize,
+}
+
+impl PhaseCounts {
+    /// Counts one more.
+    pub const fn add(&mut self, phase: Phase) {
+        match phase {
+            Phase::InStep => self.in_step += 1,
+            Phase::Changing => self.changing += 1,
+            Phase::OutOfStep => self.out_of_step += 1,
+            Phase::Unknown => self.unknown += 1,
+        }
+    }
+
+    /// All of them.
+    #[must_use]
+    pub const fn total(&self) -> usize {
+        self.in_step + self.changing + self.out_of_step + self.unknown
+    }
+}
+
+impl KeyView {
+    /// Whether every keystore has confirmed.
+    #[must_use]
+    pub const fn is_in_step(&self) -> bool {
+        matches!(self.phase.phase, Phase::InStep)
     }
 }
