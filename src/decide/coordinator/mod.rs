@@ -1,1 +1,275 @@
-//! A keystore session of the coordinator as a state machine.
+//! One keystore's session, seen from the coordinator, as a state machine: what to send, and what is known.
+//!
+//! Owns: which intents the last reports do not yet meet, in which order they go, when material is asked for, and the
+//! reports of the live session. Never: stores what is wanted, claims anything of an earlier session, retries in a loop:
+//! recovery is the next pass, which is just the next input.
+//!
+//! ```text
+//!   Down ──Connected──▶ Opening ──Accepted──▶ CatchingUp ──CaughtUp──▶ Live
+//!    ▲                      │ Rejected              │                   │
+//!    └──────────────────────┴──────── Gone ─────────┴───────────────────┘
+//! ```
+
+pub mod known;
+pub mod pass;
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
+
+use crate::decide::coordinator::known::Known;
+use crate::decide::coordinator::pass::Sent;
+use crate::decide::difference::differences;
+use crate::model::desired::Instance;
+use crate::model::ids::{Generation, KeyVersionId, KeystoreId, Term};
+use crate::model::live::Connection;
+use crate::model::material::{Envelope, Signed};
+use crate::model::protocol::{Cursor, Down, Report, SessionRefusal, Up, UpBody};
+use crate::model::vault::UnixMs;
+
+/// A change of ours that takes longer than this is called late, milliseconds.
+pub const LATE_AFTER_MS: i64 = 60_000;
+
+/// What happens to the machine.
+#[derive(Debug)]
+pub enum Input {
+    /// The stream is open; nothing has been said yet.
+    Connected {
+        /// The lease's term.
+        term: Term,
+    },
+    /// A frame came.
+    Up(Box<Up>),
+    /// The stream ended or never opened.
+    Gone {
+        /// For people.
+        why: String,
+    },
+    /// All that is wanted on the keystore, read in one snapshot.
+    Desired(Vec<Instance>),
+    /// The answer to [`Output::FetchMaterial`].
+    Material {
+        /// Which instance.
+        version: KeyVersionId,
+        /// For which generation.
+        generation: Generation,
+        /// The envelope, or why there is none.
+        envelope: Result<Box<Signed<Envelope>>, String>,
+    },
+    /// Time passed.
+    Tick,
+}
+
+/// What is to be done, in this order.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Output {
+    /// Send a frame.
+    Send(Box<Down>),
+    /// Get an envelope for an instance from an internal keystore.
+    FetchMaterial {
+        /// Which instance.
+        version: KeyVersionId,
+        /// For which generation.
+        generation: Generation,
+    },
+    /// Something that people see changed for these; empty: for the keystore as a whole.
+    Changed(Vec<KeyVersionId>),
+    /// The agent accepted a higher term before: take a lease above it, then open again.
+    RaiseLease {
+        /// The highest so far.
+        highest: Term,
+    },
+    /// End the stream.
+    Close {
+        /// For people.
+        why: String,
+    },
+}
+
+/// The moment of an input: monotonic milliseconds decide, Unix milliseconds are for people.
+#[derive(Debug, Clone, Copy)]
+pub struct Moment {
+    /// Monotonic milliseconds since the process started.
+    pub now_ms: u64,
+    /// The wall clock.
+    pub unix: UnixMs,
+}
+
+/// The machine.
+#[derive(Debug)]
+pub struct Machine {
+    keystore: KeystoreId,
+    connection: Connection,
+    desired: BTreeMap<KeyVersionId, Instance>,
+    known: Known,
+    sent: BTreeMap<KeyVersionId, Sent>,
+    heartbeat_due_ms: u64,
+}
+
+impl Machine {
+    /// A keystore of which nothing is known.
+    #[must_use]
+    pub fn new(keystore: KeystoreId) -> Self {
+        Self {
+            keystore,
+            connection: Connection::Never {
+                why: "not connected yet".to_owned(),
+            },
+            desired: BTreeMap::new(),
+            known: Known::default(),
+            sent: BTreeMap::new(),
+            heartbeat_due_ms: 0,
+        }
+    }
+
+    /// The line.
+    #[must_use]
+    pub const fn connection(&self) -> &Connection {
+        &self.connection
+    }
+
+    /// What the live session knows.
+    #[must_use]
+    pub const fn known(&self) -> &Known {
+        &self.known
+    }
+
+    /// What is wanted, by the last snapshot.
+    #[must_use]
+    pub const fn desired(&self) -> &BTreeMap<KeyVersionId, Instance> {
+        &self.desired
+    }
+
+    /// Takes an input and says what is to be done.
+    pub fn step(&mut self, at: Moment, input: Input, out: &mut Vec<Output>) {
+        match input {
+            Input::Connected { term } => self.connected(term, out),
+            Input::Up(up) => self.up(at, *up, out),
+            Input::Gone { why } => self.gone(at, why, out),
+            Input::Desired(instances) => {
+                self.desired = instances
+                    .into_iter()
+                    .map(|i| (i.intent.version, i))
+                    .collect();
+                self.sent
+                    .retain(|version, _| self.desired.contains_key(version));
+                self.known.forget_superseded(&self.desired);
+                self.pass(at, out);
+            }
+            Input::Material {
+                version,
+                generation,
+                envelope,
+            } => {
+                self.material(at, version, generation, envelope, out);
+            }
+            Input::Tick => {
+                self.heartbeat(at, out);
+                self.pass(at, out);
+            }
+        }
+    }
+
+    fn connected(&mut self, term: Term, out: &mut Vec<Output>) {
+        let cursor: Option<Cursor> = self.known.cursor();
+        out.push(Output::Send(Box::new(Down::Open {
+            term,
+            keystore: self.keystore,
+            cursor,
+        })));
+    }
+
+    fn gone(&mut self, at: Moment, why: String, out: &mut Vec<Output>) {
+        self.connection = match &self.connection {
+            Connection::CatchingUp | Connection::Live => Connection::Down {
+                why,
+                since: at.unix,
+            },
+            Connection::Never { .. } => Connection::Never { why },
+            Connection::Down { since, .. } => Connection::Down { why, since: *since },
+        };
+        self.sent.clear();
+        self.known.session_ended();
+        out.push(Output::Changed(Vec::new()));
+    }
+
+    fn up(&mut self, at: Moment, up: Up, out: &mut Vec<Output>) {
+        if let UpBody::Accepted {
+            session,
+            boot,
+            full,
+        } = up.body
+        {
+            self.known.session_began(session, boot, full, up.seq);
+            self.connection = Connection::CatchingUp;
+            self.heartbeat_due_ms = at.now_ms;
+            out.push(Output::Changed(Vec::new()));
+            return;
+        }
+        if let UpBody::Rejected(refusal) = up.body {
+            return Self::rejected(refusal, out);
+        }
+        if !matches!(self.connection, Connection::CatchingUp | Connection::Live) {
+            return out.push(Output::Close {
+                why: "a frame came before the session".to_owned(),
+            });
+        }
+        if !self.known.in_sequence(up.seq) {
+            return out.push(Output::Close {
+                why: "reports came out of sequence".to_owned(),
+            });
+        }
+        let mut changed = Vec::new();
+        match up.body {
+            UpBody::Reports(reports) => {
+                for report in reports {
+                    changed.push(report.version);
+                    self.reported(at, report);
+                }
+            }
+            UpBody::Unmanaged(objects) => self.known.unmanaged = objects,
+            UpBody::CaughtUp { scan_age_ms } => {
+                self.connection = Connection::Live;
+                self.known.scanned(at.now_ms, scan_age_ms);
+            }
+            UpBody::Refused {
+                version,
+                generation,
+                refusal,
+            } => {
+                self.known.refused.insert(version, (generation, refusal));
+                changed.push(version);
+            }
+            UpBody::Health(health) => self.known.health = Some(health),
+            UpBody::Heartbeat { scan_age_ms, .. } => {
+                return self.known.scanned(at.now_ms, scan_age_ms);
+            }
+            UpBody::Accepted { .. } | UpBody::Rejected(_) => {}
+        }
+        out.push(Output::Changed(changed));
+        self.pass(at, out);
+    }
+
+    fn reported(&mut self, at: Moment, report: Report) {
+        let version = report.version;
+        self.known.report(at.now_ms, report);
+        if let Some(instance) = self.desired.get(&version) {
+            let live = self.live(version, at.now_ms);
+            let found = differences(instance, &live, at.unix, LATE_AFTER_MS);
+            let reasons = found
+                .into_iter()
+                .map(|difference| difference.reason)
+                .collect();
+            self.known.date_reasons(version, reasons, at.unix);
+        }
+    }
+
+    fn rejected(refusal: SessionRefusal, out: &mut Vec<Output>) {
+        if let SessionRefusal::StaleTerm { highest } = refusal {
+            out.push(Output::RaiseLease { highest });
+        }
+        out.push(Output::Close {
+            why: refusal.to_string(),
+        });
+    }
+}

@@ -1,0 +1,263 @@
+//! The pass: which intents the last reports do not yet meet, restrictive ones first.
+
+use crate::decide::coordinator::{Machine, Moment, Output};
+use crate::model::desired::{Instance, Want};
+use crate::model::ids::{Digest, Generation, KeyVersionId};
+use crate::model::job::FailureKind;
+use crate::model::live::Connection;
+use crate::model::material::{Envelope, Signed};
+use crate::model::observed::Observation;
+use crate::model::protocol::{Down, Progress, Refusal, wanted_digest};
+
+/// Between heartbeats: a silent line is found dead within three of them.
+pub const HEARTBEAT_MS: u64 = 5_000;
+
+/// After this long without a report an intent is sent again: sending twice is harmless.
+pub const RESEND_MS: u64 = 10_000;
+
+/// A failed try is repeated after this long at first, doubled up to [`RETRY_MAX_MS`].
+pub const RETRY_MS: u64 = 2_000;
+
+/// Longest pause between tries.
+pub const RETRY_MAX_MS: u64 = 60_000;
+
+/// Most envelopes asked for at once per keystore: bounds what waits in memory.
+pub const FETCHES_MAX: usize = 16;
+
+/// What was last done for an instance in this session.
+#[derive(Debug, Clone, Copy)]
+pub struct Sent {
+    generation: Generation,
+    act: Act,
+    at_ms: u64,
+    tries: u32,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Act {
+    Fetching,
+    FetchFailed,
+    Sent,
+}
+
+/// What an instance needs now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Need {
+    Nothing,
+    Send,
+    Material,
+}
+
+impl Machine {
+    /// Puts out what is due.
+    pub(crate) fn pass(&mut self, at: Moment, out: &mut Vec<Output>) {
+        if !matches!(self.connection, Connection::Live) {
+            return;
+        }
+        let mut due: Vec<(Want, KeyVersionId, Need)> = self
+            .desired
+            .values()
+            .map(|i| (i.intent.want, i.intent.version, self.need(i, at.now_ms)))
+            .filter(|(_, _, need)| *need != Need::Nothing)
+            .collect();
+        due.sort_by(|a, b| b.0.cmp(&a.0).then(a.1.cmp(&b.1)));
+        let mut fetching = self
+            .sent
+            .values()
+            .filter(|sent| sent.act == Act::Fetching)
+            .count();
+        for (_, version, need) in due {
+            let Some(intent) = self.desired.get(&version).map(|i| i.intent.clone()) else {
+                continue;
+            };
+            if need == Need::Material {
+                if fetching >= FETCHES_MAX {
+                    continue;
+                }
+                fetching += 1;
+                self.note(version, intent.generation, Act::Fetching, at.now_ms);
+                out.push(Output::FetchMaterial {
+                    version,
+                    generation: intent.generation,
+                });
+            } else {
+                self.note(version, intent.generation, Act::Sent, at.now_ms);
+                let down = Down::Intent {
+                    intent: Box::new(intent),
+                    envelope: None,
+                };
+                out.push(Output::Send(Box::new(down)));
+            }
+        }
+    }
+
+    fn need(&self, instance: &Instance, now_ms: u64) -> Need {
+        let intent = &instance.intent;
+        let version = intent.version;
+        let known = self.known();
+        if let Some((generation, refusal)) = known.refused.get(&version)
+            && *generation == intent.generation
+            && refused_for_good(refusal)
+        {
+            return Need::Nothing;
+        }
+        let report = known.report_of(version);
+        let applied = report.and_then(|report| report.applied);
+        let is_applied = applied == Some(intent.applied());
+        let ahead = applied.is_some_and(|applied| applied.generation > intent.generation);
+        let wanted = match report.map(|report| &report.progress) {
+            _ if ahead => Need::Nothing,
+            Some(Progress::Done) if is_applied => Need::Nothing,
+            Some(Progress::Failed(failure)) if is_applied && failed_for_good(failure.kind) => {
+                Need::Nothing
+            }
+            Some(Progress::NeedsMaterial) if is_applied => Need::Material,
+            _ if applied.is_none() && self.is_bare(instance) => Need::Material,
+            _ => Need::Send,
+        };
+        match self
+            .sent
+            .get(&version)
+            .filter(|sent| sent.generation == intent.generation)
+        {
+            Some(sent) if now_ms < sent.due_ms(wanted) => Need::Nothing,
+            // Material could not be had: the agent journals the intent all the same.
+            Some(sent) if sent.act == Act::FetchFailed && applied.is_none() => Need::Send,
+            _ => wanted,
+        }
+    }
+
+    /// Whether an install surely lies ahead, so that the envelope may travel with the intent at once.
+    fn is_bare(&self, instance: &Instance) -> bool {
+        let there = match self.known().report_of(instance.intent.version) {
+            None => false,
+            Some(report) => match &report.observation {
+                Observation::Present(_) | Observation::Suspected { .. } => true,
+                Observation::Absent { .. } | Observation::Unknown { .. } => false,
+            },
+        };
+        !there && instance.intent.want != Want::Destroyed
+    }
+
+    fn note(&mut self, version: KeyVersionId, generation: Generation, act: Act, at_ms: u64) {
+        let before = self
+            .sent
+            .get(&version)
+            .filter(|sent| sent.generation == generation);
+        let tries = match (before, act) {
+            (Some(sent), Act::FetchFailed | Act::Sent) => sent.tries.saturating_add(1),
+            (Some(sent), Act::Fetching) => sent.tries,
+            (None, _) => 0,
+        };
+        self.sent.insert(
+            version,
+            Sent {
+                generation,
+                act,
+                at_ms,
+                tries,
+            },
+        );
+    }
+
+    pub(crate) fn material(
+        &mut self,
+        at: Moment,
+        version: KeyVersionId,
+        generation: Generation,
+        envelope: Result<Box<Signed<Envelope>>, String>,
+        out: &mut Vec<Output>,
+    ) {
+        let asked = self
+            .sent
+            .get(&version)
+            .is_some_and(|sent| sent.generation == generation && sent.act == Act::Fetching);
+        let intent = self
+            .desired
+            .get(&version)
+            .map(|instance| instance.intent.clone());
+        let Some(intent) = intent.filter(|intent| asked && intent.generation == generation) else {
+            return;
+        };
+        match envelope {
+            Ok(envelope) => {
+                self.known.material_failures.remove(&version);
+                self.note(version, generation, Act::Sent, at.now_ms);
+                let intent = Box::new(intent);
+                out.push(Output::Send(Box::new(Down::Intent {
+                    intent,
+                    envelope: Some(envelope),
+                })));
+            }
+            Err(why) => {
+                self.known
+                    .material_failures
+                    .insert(version, (generation, why));
+                self.note(version, generation, Act::FetchFailed, at.now_ms);
+                out.push(Output::Changed(vec![version]));
+            }
+        }
+        self.pass(at, out);
+    }
+
+    pub(crate) fn heartbeat(&mut self, at: Moment, out: &mut Vec<Output>) {
+        let open = matches!(self.connection, Connection::CatchingUp | Connection::Live);
+        if !open || at.now_ms < self.heartbeat_due_ms {
+            return;
+        }
+        self.heartbeat_due_ms = at.now_ms.saturating_add(HEARTBEAT_MS);
+        out.push(Output::Send(Box::new(Down::Heartbeat {
+            wanted: self.wanted_digest(),
+        })));
+    }
+
+    /// The digest of what is wanted, which the agent compares with its journal's (threats.md T3).
+    #[must_use]
+    pub fn wanted_digest(&self) -> Digest {
+        let intents = self.desired.values().map(|instance| &instance.intent);
+        wanted_digest(intents.map(|intent| (intent.version, intent.generation, intent.want)))
+    }
+}
+
+impl Sent {
+    /// Until when nothing more is done about it.
+    fn due_ms(&self, wanted: Need) -> u64 {
+        let retry = RETRY_MS
+            .saturating_mul(1 << self.tries.min(5))
+            .min(RETRY_MAX_MS);
+        let pause = match (self.act, wanted) {
+            (Act::Fetching, _) => RETRY_MAX_MS,
+            (Act::FetchFailed, Need::Send) => 0,
+            (Act::FetchFailed, Need::Material | Need::Nothing) if self.tries <= 1 => 0,
+            (Act::FetchFailed, Need::Material | Need::Nothing) => retry,
+            // The agent took the intent and asks for material: at once, then ever slower.
+            (Act::Sent, Need::Material) if self.tries <= 1 => 0,
+            (Act::Sent, Need::Material) => retry,
+            (Act::Sent, Need::Send | Need::Nothing) => RESEND_MS.max(retry),
+        };
+        self.at_ms.saturating_add(pause)
+    }
+}
+
+const fn failed_for_good(kind: FailureKind) -> bool {
+    match kind {
+        FailureKind::Retry | FailureKind::Restart | FailureKind::NeedsMaterial => false,
+        FailureKind::Refused
+        | FailureKind::WrongKey
+        | FailureKind::LabelTaken
+        | FailureKind::WrongPin
+        | FailureKind::PinLocked
+        | FailureKind::NoToken => true,
+    }
+}
+
+const fn refused_for_good(refusal: &Refusal) -> bool {
+    match refusal {
+        Refusal::Stale(_)
+        | Refusal::Conflict(_)
+        | Refusal::Jump { .. }
+        | Refusal::Tombstone(_)
+        | Refusal::WrongKeystore { .. } => true,
+        Refusal::Envelope { .. } | Refusal::Unhealthy(_) | Refusal::Journal { .. } => false,
+    }
+}
