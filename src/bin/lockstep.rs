@@ -1,1 +1,132 @@
-fn main() {}
+//! The coordinator and people's command line. Thin: joins the rooms and turns errors into exit codes.
+
+use std::io;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use anyhow::Context as _;
+use clap::Parser as _;
+use lockstep::cli;
+use lockstep::cli::args::{CommandLine, ServeArgs};
+use lockstep::cli::terminal::Terminal;
+use lockstep::coordinator::api;
+use lockstep::coordinator::api::serve::Scheme;
+use lockstep::coordinator::config::{Config, InvalidConfig};
+use lockstep::coordinator::ops::access::Rights;
+use lockstep::coordinator::ops::auth::Auth;
+use lockstep::coordinator::ops::entropy::SystemEntropy;
+use lockstep::coordinator::ops::{Limits, Ops};
+use lockstep::coordinator::reconcile::fleet::Keepers;
+use lockstep::coordinator::store::Store;
+use lockstep::coordinator::store::sqlite::{Settings, SqliteStore};
+use lockstep::telemetry;
+use lockstep::tls::config::{Identity, https_config, read_secret};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+
+/// sysexits.h EX_CONFIG: the config must be mended first.
+const EXIT_CONFIG: u8 = 78;
+
+fn main() -> ExitCode {
+    telemetry::abort_on_panic();
+    let line = CommandLine::parse();
+    if let Some(args) = line.serve() {
+        return serve(args);
+    }
+    let (mut out, mut err) = (io::stdout(), io::stderr());
+    let mut terminal = Terminal {
+        out: &mut out,
+        err: &mut err,
+    };
+    cli::run::run(line, &mut terminal).into()
+}
+
+/// `lockstep serve`: the coordinator, until SIGTERM or SIGINT.
+fn serve(args: &ServeArgs) -> ExitCode {
+    let served = telemetry::init()
+        .map_err(anyhow::Error::from)
+        .and_then(|()| {
+            let runtime = tokio::runtime::Runtime::new().context("cannot start the runtime")?;
+            runtime.block_on(coordinator(args))
+        });
+    let Err(error) = served else {
+        return ExitCode::SUCCESS;
+    };
+    tracing::error!(error = format!("{error:#}"), "cannot serve");
+    if error.is::<InvalidConfig>() {
+        ExitCode::from(EXIT_CONFIG)
+    } else {
+        ExitCode::FAILURE
+    }
+}
+
+async fn coordinator(args: &ServeArgs) -> anyhow::Result<()> {
+    let stop = stopped()?;
+    let config = Config::read(&args.config)?;
+    std::fs::create_dir_all(&config.state_dir)
+        .with_context(|| format!("cannot make {}", config.state_dir.display()))?;
+    let fleet = &config.fleet;
+    let identity = Identity::load(&fleet.cert, &fleet.key, &fleet.ca)
+        .context("the coordinator's certificate cannot be used")?;
+    let auth = admin(&config)?;
+    let scheme = match &config.https {
+        None => Scheme::Http,
+        Some(https) => Scheme::Https(https_config(&https.cert, &https.key)?),
+    };
+    let store = SqliteStore::open(&config.state_dir.join("store.sqlite"), Settings::default())?;
+    let store: Arc<dyn Store> = Arc::new(store);
+    let keepers = Keepers::start(Arc::clone(&store), identity).await?;
+    let fleet = Arc::new(keepers.clone());
+    let ops = Ops::new(store, fleet, Arc::new(SystemEntropy), Limits::default());
+    let listener = tokio::net::TcpListener::bind(config.listen)
+        .await
+        .with_context(|| format!("cannot listen on {}", config.listen))?;
+    let address = listener.local_addr()?;
+    write_address(&config, &address.to_string())?;
+    tracing::info!(%address, "serving");
+    let router = api::router(Arc::new(ops), auth);
+    api::serve::serve(listener, router, scheme, stop.cancelled_owned()).await?;
+    keepers.stop().await;
+    tracing::info!("stopped");
+    Ok(())
+}
+
+/// The token with all rights, from its file.
+fn admin(config: &Config) -> anyhow::Result<Auth> {
+    let file = &config.admin_token_file;
+    let token = read_secret(file).context("the administrator's token cannot be read")?;
+    let token = std::str::from_utf8(&token)
+        .ok()
+        .with_context(|| format!("{} is not text", file.display()))?;
+    Auth::default()
+        .with_token("admin", token, Rights::All)
+        .with_context(|| format!("{}", file.display()))
+}
+
+/// Writes where the API listens, so that port 0 can be used; whole or not at all.
+fn write_address(config: &Config, address: &str) -> anyhow::Result<()> {
+    let path = config.state_dir.join("listen.addr");
+    let draft = config.state_dir.join("listen.addr.new");
+    std::fs::write(&draft, address)
+        .and_then(|()| std::fs::rename(&draft, &path))
+        .with_context(|| format!("cannot write {}", path.display()))
+}
+
+/// Cancelled by SIGTERM or SIGINT; a second one ends the process at once.
+fn stopped() -> anyhow::Result<CancellationToken> {
+    let token = CancellationToken::new();
+    let mut term = signal(SignalKind::terminate())?;
+    let mut int = signal(SignalKind::interrupt())?;
+    let cancel = token.clone();
+    tokio::spawn(async move {
+        either(&mut term, &mut int).await;
+        cancel.cancel();
+        either(&mut term, &mut int).await;
+        std::process::exit(1);
+    });
+    Ok(token)
+}
+
+async fn either(term: &mut Signal, int: &mut Signal) {
+    tokio::select! { _ = term.recv() => {}, _ = int.recv() => {} }
+}

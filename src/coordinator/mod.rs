@@ -1,6 +1,7 @@
 //! PROCESS 2: the coordinator. Holds what each key should be, fans changes out, gathers what is, shows why it differs.
 
 pub mod api;
+pub mod config;
 pub mod console;
 pub mod ops;
 pub mod reconcile;

@@ -9,14 +9,16 @@ use crate::model::protocol::{Refusal, Report};
 use crate::model::vault::UnixMs;
 
 /// The line to an agent.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 pub enum Connection {
     /// No session since this coordinator started.
+    #[error("not connected since the coordinator started: {why}")]
     Never {
         /// Why the last try failed, for people.
         why: String,
     },
     /// There was one, and it ended.
+    #[error("not connected: {why}")]
     Down {
         /// Why, for people.
         why: String,
@@ -24,8 +26,10 @@ pub enum Connection {
         since: UnixMs,
     },
     /// There is one, and the agent has not yet said all it knows.
+    #[error("connected; the agent has not reported everything yet")]
     CatchingUp,
     /// There is one, and it has.
+    #[error("connected")]
     Live,
 }
 

@@ -1,0 +1,153 @@
+//! The coordinator's config file: read once, checked wholly, every error with file, key and fix.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+
+/// `coordinator.toml`. Secrets are never in it: only the names of files that hold them.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// Where REST API and console listen, such as `127.0.0.1:8420`. Port 0 takes a free one.
+    pub listen: SocketAddr,
+    /// Where the store and the address file are kept.
+    pub state_dir: PathBuf,
+    /// File with the bearer token that has all rights; mode 0600.
+    pub admin_token_file: PathBuf,
+    /// Who the coordinator is towards agents.
+    pub fleet: FleetFiles,
+    /// Certificate and key for HTTPS; without it the API listens on loopback only, in plain HTTP.
+    #[serde(default)]
+    pub https: Option<HttpsFiles>,
+}
+
+/// The coordinator's certificate in the fleet, PEM.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FleetFiles {
+    /// Certificate chain with the URI name `spiffe://<fleet>/coordinator/<name>`.
+    pub cert: PathBuf,
+    /// Its key; mode 0600.
+    pub key: PathBuf,
+    /// The fleet's CA.
+    pub ca: PathBuf,
+}
+
+/// A server certificate for people's clients, PEM.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct HttpsFiles {
+    /// Certificate chain.
+    pub cert: PathBuf,
+    /// Its key; mode 0600.
+    pub key: PathBuf,
+}
+
+/// Why the config cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum InvalidConfig {
+    /// The file cannot be read.
+    #[error("{}: cannot be read", path.display())]
+    Unreadable {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// It is not what it should be; the library's text has line and column.
+    #[error("{}: {problem}", path.display())]
+    Malformed {
+        /// The file.
+        path: PathBuf,
+        /// What, where and what was expected.
+        problem: String,
+    },
+    /// Plain HTTP beyond this machine.
+    #[error(
+        "{}: listen = \"{listen}\" is not a loopback address: give [https] cert and key, or listen on 127.0.0.1",
+        path.display()
+    )]
+    PlainHttp {
+        /// The file.
+        path: PathBuf,
+        /// The address.
+        listen: SocketAddr,
+    },
+}
+
+impl Config {
+    /// Reads and checks the file. Relative paths in it are relative to its directory.
+    ///
+    /// # Errors
+    /// [`InvalidConfig`] names file and key.
+    pub fn read(path: &Path) -> Result<Self, InvalidConfig> {
+        let text = std::fs::read_to_string(path).map_err(|source| InvalidConfig::Unreadable {
+            path: path.to_owned(),
+            source,
+        })?;
+        let mut config: Self = toml::from_str(&text).map_err(|error| InvalidConfig::Malformed {
+            path: path.to_owned(),
+            problem: error.to_string(),
+        })?;
+        if config.https.is_none() && !config.listen.ip().is_loopback() {
+            let listen = config.listen;
+            return Err(InvalidConfig::PlainHttp {
+                path: path.to_owned(),
+                listen,
+            });
+        }
+        let base = path.parent().unwrap_or_else(|| Path::new("."));
+        let files = [
+            &mut config.state_dir,
+            &mut config.admin_token_file,
+            &mut config.fleet.cert,
+            &mut config.fleet.key,
+            &mut config.fleet.ca,
+        ];
+        for file in files {
+            *file = base.join(&*file);
+        }
+        if let Some(https) = &mut config.https {
+            https.cert = base.join(&https.cert);
+            https.key = base.join(&https.key);
+        }
+        Ok(config)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::coordinator::config::{Config, InvalidConfig};
+    use std::path::Path;
+
+    fn read(text: &str) -> Result<Config, InvalidConfig> {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("coordinator.toml");
+        std::fs::write(&path, text).unwrap();
+        Config::read(&path)
+    }
+
+    fn text(listen: &str, extra: &str) -> String {
+        format!(
+            "listen = \"{listen}\"\nstate_dir = \"state\"\nadmin_token_file = \"t\"\n{extra}\n\
+             [fleet]\ncert = \"c\"\nkey = \"k\"\nca = \"/a\"\n"
+        )
+    }
+
+    #[test]
+    fn paths_are_relative_to_the_file() {
+        let config = read(&text("127.0.0.1:0", "")).unwrap();
+        assert!(config.state_dir.is_absolute() && config.state_dir.ends_with("state"));
+        assert_eq!(config.fleet.ca, Path::new("/a"));
+    }
+
+    #[test]
+    fn errors_name_what_to_mend() {
+        let error = |text: &str| read(text).unwrap_err().to_string();
+        assert!(error(&text("0.0.0.0:80", "")).contains("not a loopback address"));
+        assert!(error(&text("127.0.0.1:0", "lisen = 1")).contains("lisen"));
+        assert!(error("listen = \"127.0.0.1:0\"").contains("state_dir"));
+        assert!(error(&text("nonsense", "")).contains("listen"));
+    }
+}

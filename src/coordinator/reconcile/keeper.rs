@@ -1,0 +1,486 @@
+//! One task per keystore: connects, opens the session, carries frames between the stream and the machine.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::Streaming;
+
+use crate::clock;
+use crate::coordinator::ops::fleet::{FleetError, LiveKeystore};
+use crate::coordinator::reconcile::calls::{self, Client};
+use crate::coordinator::reconcile::fleet::Shared;
+use crate::coordinator::reconcile::material;
+use crate::decide::coordinator::{Input, Machine, Moment, Output};
+use crate::decide::status::seen;
+use crate::model::desired::Instance;
+use crate::model::ids::{Generation, KeyVersionId, KeystoreId, SessionNumber, Term};
+use crate::model::keystore::KeystoreRecord;
+use crate::model::live::{LastSeen, Live};
+use crate::model::material::{Endorsement, Envelope, Signed};
+use crate::model::protocol::{Description, Down, Up};
+use crate::model::vault::UnixMs;
+use crate::tls::error::chain;
+use crate::wire::v1;
+
+/// Between looks at the clock: heartbeats, retries.
+const TICK: Duration = Duration::from_millis(500);
+
+/// Between reads of what is wanted when nobody gave a hint: a lost hint costs no more than this.
+const REREAD_TICKS: u32 = 20;
+
+/// A line on which nothing came for this long is dead: three heartbeats.
+const SILENT_FOR: Duration = Duration::from_secs(16);
+
+/// First pause before dialling again; doubled up to [`RECONNECT_MAX`].
+const RECONNECT_MIN: Duration = Duration::from_millis(200);
+
+/// Longest pause before dialling again.
+const RECONNECT_MAX: Duration = Duration::from_secs(5);
+
+/// Frames that may wait for a slow agent.
+const FRAMES_MAX: usize = 256;
+
+/// What the task is told.
+#[derive(Debug)]
+pub(crate) enum Note {
+    Wake,
+    Look(Option<KeyVersionId>),
+    Material(
+        KeyVersionId,
+        Generation,
+        Result<Box<Signed<Envelope>>, String>,
+    ),
+}
+
+/// One keystore's line and what is known through it.
+#[derive(Debug)]
+pub struct Keeper {
+    keystore: KeystoreId,
+    state: Mutex<State>,
+    notes: mpsc::UnboundedSender<Note>,
+}
+
+#[derive(Debug)]
+struct State {
+    machine: Machine,
+    client: Option<Client>,
+    description: Option<Description>,
+    endorsement: Option<Signed<Endorsement>>,
+}
+
+/// How an attempt at a session ended.
+struct Ended {
+    why: String,
+    worked: bool,
+    raise: Option<Term>,
+    removed: bool,
+}
+
+impl Keeper {
+    pub(crate) fn new(keystore: KeystoreId) -> (Self, mpsc::UnboundedReceiver<Note>) {
+        let (notes, inbox) = mpsc::unbounded_channel();
+        let state = State {
+            machine: Machine::new(keystore),
+            client: None,
+            description: None,
+            endorsement: None,
+        };
+        (
+            Self {
+                keystore,
+                state: Mutex::new(state),
+                notes,
+            },
+            inbox,
+        )
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether its task still runs.
+    pub(crate) fn is_kept(&self) -> bool {
+        !self.notes.is_closed()
+    }
+
+    pub(crate) fn wake(&self) {
+        let _task_gone = self.notes.send(Note::Wake);
+    }
+
+    /// The client and the number of the live session.
+    pub(crate) fn line(&self) -> Result<(Client, SessionNumber), FleetError> {
+        let state = self.lock();
+        match (&state.client, state.machine.known().session) {
+            (Some(client), Some(session)) => Ok((client.clone(), session)),
+            (Some(_) | None, _) => Err(FleetError::Unreachable {
+                why: state.machine.connection().to_string(),
+            }),
+        }
+    }
+
+    /// The target's endorsed transport key, asked for once a session.
+    pub(crate) async fn endorsement(&self) -> Result<Signed<Endorsement>, FleetError> {
+        if let Some(known) = self.lock().endorsement.clone() {
+            return Ok(known);
+        }
+        let (mut client, session) = self.line()?;
+        let endorsement = calls::transport_key(&mut client, session).await?;
+        self.lock().endorsement = Some(endorsement.clone());
+        Ok(endorsement)
+    }
+
+    pub(crate) fn ask_look(&self, version: Option<KeyVersionId>) -> Result<(), FleetError> {
+        self.line()?;
+        self.notes
+            .send(Note::Look(version))
+            .map_err(|_gone| FleetError::Unreachable {
+                why: "the keystore is not kept any more".to_owned(),
+            })
+    }
+
+    /// Whether a look at the token began after `asked_at`, as far as reports tell.
+    pub(crate) fn looked_since(
+        &self,
+        version: Option<KeyVersionId>,
+        asked_at: u64,
+        now_ms: u64,
+    ) -> bool {
+        let state = self.lock();
+        let age = match version {
+            Some(version) => Some(state.machine.live(version, now_ms).look_age_ms),
+            None => state.machine.known().scan_age_ms(now_ms),
+        };
+        age.is_some_and(|age| now_ms.saturating_sub(age) >= asked_at)
+    }
+
+    pub(crate) fn live(&self, version: KeyVersionId, now_ms: u64) -> Live {
+        self.lock().machine.live(version, now_ms)
+    }
+
+    pub(crate) fn live_keystore(&self, now_ms: u64) -> LiveKeystore {
+        let state = self.lock();
+        let known = state.machine.known();
+        LiveKeystore {
+            connection: state.machine.connection().clone(),
+            health: known.health.clone(),
+            description: state.description.clone(),
+            unmanaged: known.unmanaged.clone(),
+            scan_age_ms: known.scan_age_ms(now_ms),
+        }
+    }
+}
+
+/// Keeps one keystore until the process stops or its record is gone.
+pub(crate) async fn run(
+    shared: Arc<Shared>,
+    keeper: Arc<Keeper>,
+    mut inbox: mpsc::UnboundedReceiver<Note>,
+) {
+    let mut pause = RECONNECT_MIN;
+    let mut above = Term::default();
+    loop {
+        let ended = tokio::select! {
+            () = shared.stop.cancelled() => return,
+            ended = attempt(&shared, &keeper, &mut inbox, above) => ended,
+        };
+        let outputs = step(
+            &shared,
+            &keeper,
+            Input::Gone {
+                why: ended.why.clone(),
+            },
+        );
+        forget_line(&keeper);
+        drop(outputs);
+        shared.changed();
+        if ended.removed {
+            return;
+        }
+        tracing::info!(keystore = %keeper.keystore, why = ended.why, "session ended");
+        above = ended.raise.unwrap_or_default();
+        pause = if ended.worked {
+            RECONNECT_MIN
+        } else {
+            (pause * 2).min(RECONNECT_MAX)
+        };
+        // No two keepers dial in step: the id's own bits spread them.
+        let spread = u64::from(keeper.keystore.uuid().as_fields().0 % 100);
+        tokio::select! {
+            () = shared.stop.cancelled() => return,
+            () = sleep(pause + pause / 100 * u32::try_from(spread).unwrap_or(0)) => {}
+        }
+    }
+}
+
+fn forget_line(keeper: &Keeper) {
+    let mut state = keeper.lock();
+    state.client = None;
+    state.endorsement = None;
+}
+
+/// Dials, opens a session and serves it until it ends.
+async fn attempt(
+    shared: &Arc<Shared>,
+    keeper: &Arc<Keeper>,
+    inbox: &mut mpsc::UnboundedReceiver<Note>,
+    above: Term,
+) -> Ended {
+    let failed = |why: String| Ended {
+        why,
+        worked: false,
+        raise: None,
+        removed: false,
+    };
+    let record = match shared.store.keystore(keeper.keystore).await {
+        Ok(Some(record)) => record,
+        Ok(None) => {
+            return Ended {
+                removed: true,
+                ..failed("the keystore was removed".to_owned())
+            };
+        }
+        Err(error) => return failed(chain(&error)),
+    };
+    let (down, mut up) = match open(shared, keeper, &record, above).await {
+        Ok(stream) => stream,
+        Err(error) => return failed(chain(&error)),
+    };
+    serve(shared, keeper, inbox, &down, &mut up).await
+}
+
+async fn open(
+    shared: &Arc<Shared>,
+    keeper: &Arc<Keeper>,
+    record: &KeystoreRecord,
+    above: Term,
+) -> Result<(mpsc::Sender<v1::Down>, Streaming<v1::Up>), FleetError> {
+    let mut client = calls::dial(&record.endpoint, &record.agent_name, &shared.tls).await?;
+    let description = calls::describe(&mut client).await?;
+    if description.identity != record.identity {
+        return Err(FleetError::Identity {
+            why: format!(
+                "the agent's identity key is {}, this keystore was added with {}",
+                description.identity, record.identity
+            ),
+        });
+    }
+    let store = |error| FleetError::Unreachable { why: chain(&error) };
+    let term = shared
+        .store
+        .lease_take(record.id, above)
+        .await
+        .map_err(store)?;
+    let desired = shared
+        .store
+        .keystore_instances(record.id)
+        .await
+        .map_err(store)?;
+    let (down, frames) = mpsc::channel(FRAMES_MAX);
+    let mut outputs = Vec::new();
+    {
+        let mut state = keeper.lock();
+        let at = moment(shared);
+        let desired = desired.into_iter().map(|row| row.instance).collect();
+        state
+            .machine
+            .step(at, Input::Desired(desired), &mut outputs);
+        state
+            .machine
+            .step(at, Input::Connected { term }, &mut outputs);
+        state.client = Some(client.clone());
+        state.description = Some(description);
+    }
+    for output in outputs {
+        if let Output::Send(frame) = output {
+            let _receiver_is_ours = down.send((*frame).into()).await;
+        }
+    }
+    let up = client
+        .session(ReceiverStream::new(frames))
+        .await
+        .map_err(|status| FleetError::Unreachable {
+            why: status.message().to_owned(),
+        })?;
+    Ok((down, up.into_inner()))
+}
+
+async fn serve(
+    shared: &Arc<Shared>,
+    keeper: &Arc<Keeper>,
+    inbox: &mut mpsc::UnboundedReceiver<Note>,
+    down: &mpsc::Sender<v1::Down>,
+    up: &mut Streaming<v1::Up>,
+) -> Ended {
+    let mut ended = Ended {
+        why: String::new(),
+        worked: false,
+        raise: None,
+        removed: false,
+    };
+    let mut ticks = interval(TICK);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut since_read = 0;
+    let mut heard = clock::Monotonic::now();
+    loop {
+        let outputs = tokio::select! {
+            frame = up.message() => match received(frame) {
+                Err(why) => return Ended { why, ..ended },
+                Ok(frame) => {
+                    ended.worked = true;
+                    heard = clock::Monotonic::now();
+                    step(shared, keeper, Input::Up(frame))
+                }
+            },
+            note = inbox.recv() => match note {
+                None => return ended,
+                Some(Note::Wake) => { since_read = 0; reread(shared, keeper).await }
+                Some(Note::Look(version)) => {
+                    vec![Output::Send(Box::new(Down::Look { version }))]
+                }
+                Some(Note::Material(version, generation, envelope)) => {
+                    step(shared, keeper, Input::Material { version, generation, envelope })
+                }
+            },
+            _ = ticks.tick() => {
+                if heard.elapsed() > SILENT_FOR {
+                    return Ended { why: "the agent fell silent".to_owned(), ..ended };
+                }
+                since_read += 1;
+                let mut outputs = step(shared, keeper, Input::Tick);
+                if since_read >= REREAD_TICKS {
+                    since_read = 0;
+                    outputs.extend(reread(shared, keeper).await);
+                }
+                outputs
+            }
+        };
+        if let Err(why) = carry_out(shared, keeper, down, outputs, &mut ended.raise).await {
+            return Ended { why, ..ended };
+        }
+    }
+}
+
+fn received(frame: Result<Option<v1::Up>, tonic::Status>) -> Result<Box<Up>, String> {
+    match frame {
+        Err(status) => Err(format!("the line broke: {}", status.message())),
+        Ok(None) => Err("the agent ended the session".to_owned()),
+        Ok(Some(frame)) => Up::try_from(frame).map(Box::new).map_err(|p| p.to_string()),
+    }
+}
+
+async fn reread(shared: &Arc<Shared>, keeper: &Arc<Keeper>) -> Vec<Output> {
+    match shared.store.keystore(keeper.keystore).await {
+        Ok(Some(_)) => {}
+        Ok(None) => {
+            return vec![Output::Close {
+                why: "the keystore was removed".to_owned(),
+            }];
+        }
+        Err(error) => {
+            tracing::warn!(keystore = %keeper.keystore, error = chain(&error), "cannot read the store");
+            return Vec::new();
+        }
+    }
+    match shared.store.keystore_instances(keeper.keystore).await {
+        Ok(rows) => {
+            let desired = rows.into_iter().map(|row| row.instance).collect();
+            step(shared, keeper, Input::Desired(desired))
+        }
+        Err(error) => {
+            tracing::warn!(keystore = %keeper.keystore, error = chain(&error), "cannot read the store");
+            Vec::new()
+        }
+    }
+}
+
+fn moment(shared: &Shared) -> Moment {
+    Moment {
+        now_ms: shared.now_ms(),
+        unix: clock::unix_ms(),
+    }
+}
+
+fn step(shared: &Shared, keeper: &Keeper, input: Input) -> Vec<Output> {
+    let mut outputs = Vec::new();
+    keeper
+        .lock()
+        .machine
+        .step(moment(shared), input, &mut outputs);
+    outputs
+}
+
+async fn carry_out(
+    shared: &Arc<Shared>,
+    keeper: &Arc<Keeper>,
+    down: &mpsc::Sender<v1::Down>,
+    outputs: Vec<Output>,
+    raise: &mut Option<Term>,
+) -> Result<(), String> {
+    for output in outputs {
+        match output {
+            Output::Send(frame) => {
+                let sent = timeout(SILENT_FOR, down.send((*frame).into())).await;
+                if !matches!(sent, Ok(Ok(()))) {
+                    return Err("the agent takes no frames".to_owned());
+                }
+            }
+            Output::FetchMaterial {
+                version,
+                generation,
+            } => {
+                let (shared, keeper) = (Arc::clone(shared), Arc::clone(keeper));
+                let tasks = shared.tasks.clone();
+                tasks.spawn(async move {
+                    let envelope = material::fetch(&shared, &keeper, version, generation).await;
+                    let note = Note::Material(version, generation, envelope);
+                    let _task_gone = keeper.notes.send(note);
+                });
+            }
+            Output::Changed(versions) => {
+                note_seen(shared, keeper, &versions).await;
+                shared.changed();
+            }
+            Output::RaiseLease { highest } => *raise = Some(highest),
+            Output::Close { why } => return Err(why),
+        }
+    }
+    Ok(())
+}
+
+fn last_seen(instance: &Instance, live: &Live, now: UnixMs) -> Option<LastSeen> {
+    let report = live.report.as_ref()?;
+    let ago = |ms: u64| UnixMs(now.0.saturating_sub(i64::try_from(ms).unwrap_or(i64::MAX)));
+    Some(LastSeen {
+        seen: seen(instance, &report.observation),
+        at: ago(live.look_age_ms),
+        proved_at: report.proof.as_ref().map(|_| ago(report.proof_age_ms)),
+        proof: report.proof.as_ref().map_or_else(String::new, |proof| {
+            format!("{} answered {}", proof.operation, proof.answer)
+        }),
+    })
+}
+
+/// Keeps what was last seen, for the time when the agent cannot be reached. A cache: failing to write it is no failure.
+async fn note_seen(shared: &Arc<Shared>, keeper: &Arc<Keeper>, versions: &[KeyVersionId]) {
+    let now_ms = shared.now_ms();
+    let at = clock::unix_ms();
+    let seen: Vec<(KeyVersionId, LastSeen)> = {
+        let state = keeper.lock();
+        let rows = versions.iter().filter_map(|version| {
+            let instance = state.machine.desired().get(version)?;
+            let live = state.machine.live(*version, now_ms);
+            Some((*version, last_seen(instance, &live, at)?))
+        });
+        rows.collect()
+    };
+    if seen.is_empty() {
+        return;
+    }
+    if let Err(error) = shared.store.seen_put(keeper.keystore, seen).await {
+        tracing::warn!(keystore = %keeper.keystore, error = chain(&error), "last seen not kept");
+    }
+}

@@ -1,0 +1,52 @@
+//! The way of a key: from the repository copy of an internal keystore to an envelope for one target.
+
+use std::sync::Arc;
+
+use crate::coordinator::ops::fleet::FleetError;
+use crate::coordinator::reconcile::calls;
+use crate::coordinator::reconcile::fleet::Shared;
+use crate::coordinator::reconcile::keeper::Keeper;
+use crate::model::ids::{Generation, KeyVersionId};
+use crate::model::material::{Envelope, Signed};
+
+/// Gets an envelope for one instance: tries each internal keystore that has a copy, in the store's order.
+///
+/// # Errors
+/// For people: why no copy could be wrapped for the target.
+pub(crate) async fn fetch(
+    shared: &Arc<Shared>,
+    target: &Arc<Keeper>,
+    version: KeyVersionId,
+    generation: Generation,
+) -> Result<Box<Signed<Envelope>>, String> {
+    let copies = shared
+        .store
+        .copies(version)
+        .await
+        .map_err(|error| error.to_string())?;
+    if copies.is_empty() {
+        return Err("no_repository_copy: no internal keystore has a copy of this key".to_owned());
+    }
+    let endorsement = match target.endorsement().await {
+        Ok(endorsement) => endorsement,
+        Err(error) => return Err(format!("transport key of the target: {error}")),
+    };
+    let mut reasons = Vec::new();
+    for copy in copies {
+        let wrapped = async {
+            let source = shared
+                .keeper(copy.keystore)
+                .ok_or_else(|| FleetError::Unreachable {
+                    why: "the copy's keystore is gone".to_owned(),
+                })?;
+            let (mut client, session) = source.line()?;
+            calls::rewrap(&mut client, session, &copy, endorsement.clone(), generation).await
+        };
+        match wrapped.await {
+            Ok(envelope) => return Ok(Box::new(envelope)),
+            Err(FleetError::Refused { code, reason }) => reasons.push(format!("{code}: {reason}")),
+            Err(error) => reasons.push(error.to_string()),
+        }
+    }
+    Err(reasons.join("; "))
+}
