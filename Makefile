@@ -1,0 +1,36 @@
+# What people type. What they do is in demo/, softhsm-config/ and tests/.
+SHELL := /bin/bash
+PACKAGES := softhsm2 opensc gcc libc6-dev bsdutils
+# cargo-nextest where it is installed, else the runner that comes with Rust.
+RUNNER := $(shell cargo nextest --version >/dev/null 2>&1 && echo nextest run || echo test)
+
+.PHONY: demo demo-stop check test bench
+
+# Plays the main job on four SoftHSM2 tokens and leaves everything running. DEMO_EXIT=1: plays, checks and stops.
+demo:
+	demo/install $(PACKAGES)
+	cargo build --profile demo-build --bins
+	demo/play
+
+demo-stop:
+	demo/stop
+
+# The inner loop: seconds.
+check:
+	cargo fmt --all -- --check
+	cargo clippy --all-targets -- -D warnings
+	cargo $(RUNNER) --lib
+
+# Everything. The runner's closing line comes last.
+test:
+	demo/install $(PACKAGES)
+	cargo fmt --all -- --check
+	cargo clippy --all-targets -- -D warnings
+	RUSTDOCFLAGS='-D warnings' cargo doc --no-deps
+	DEMO_EXIT=1 $(MAKE) demo
+	cargo $(RUNNER)
+
+# Figures, each beside its baseline in the same run.
+bench:
+	demo/install $(PACKAGES)
+	cargo bench
