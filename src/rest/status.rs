@@ -347,7 +347,7 @@ pub struct Proof {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use crate::rest::status::*;
 
     fn check<T: Serialize>(all: &[T], name: impl Fn(&T) -> &'static str) {
         for one in all {

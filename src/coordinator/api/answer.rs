@@ -131,7 +131,7 @@ pub(crate) fn time(at: UnixMs) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use crate::coordinator::api::answer::*;
 
     #[test]
     fn times_have_milliseconds() {

@@ -100,7 +100,7 @@ fn join(path: &str, name: &str) -> String {
 mod tests {
     use axum::http::HeaderValue;
 
-    use super::*;
+    use crate::coordinator::api::body::*;
     use crate::rest::template::TemplateCreate;
     use crate::rest::vault::VaultCreate;
 

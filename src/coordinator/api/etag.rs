@@ -40,7 +40,7 @@ pub(crate) fn if_match(headers: &HeaderMap) -> Result<Option<Revision>, Refusal>
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use crate::coordinator::api::etag::*;
 
     fn check(values: &[&'static str], expected: Option<Option<u64>>) {
         let mut headers = HeaderMap::new();

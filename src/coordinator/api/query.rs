@@ -141,7 +141,7 @@ impl Parameters {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use crate::coordinator::api::query::*;
 
     fn read(query: &str) -> Parameters {
         let uri: Uri = format!("/x?{query}").parse().unwrap();

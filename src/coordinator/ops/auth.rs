@@ -72,7 +72,7 @@ impl Auth {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use crate::coordinator::ops::auth::*;
 
     const TOKEN: &str = "0123456789abcdef0123456789abcdef";
 
