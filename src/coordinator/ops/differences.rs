@@ -1,13 +1,19 @@
 //! Differences over the whole estate.
 
+use crate::clock;
 use crate::coordinator::ops::Ops;
-use crate::coordinator::ops::access::Call;
+use crate::coordinator::ops::access::{Call, Permission};
 use crate::coordinator::ops::errors::OpsError;
 use crate::coordinator::ops::lists::{Page, Paged};
 use crate::coordinator::ops::status::InKeystore;
-use crate::coordinator::ops::templates::unfinished;
-use crate::model::difference::Reason;
+use crate::coordinator::store::InstanceRow;
+use crate::decide::difference::differences;
+use crate::decide::status::status;
+use crate::model::desired::Instance;
+use crate::model::difference::{Reason, Status};
 use crate::model::ids::{KeyId, KeystoreId, VaultId};
+use crate::model::keystore::KeystoreRecord;
+use crate::model::vault::UnixMs;
 
 /// Which differences.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -38,10 +44,66 @@ impl Ops {
     /// Those of the store.
     pub async fn difference_list(
         &self,
-        _call: &Call,
-        _query: DifferenceQuery,
-        _page: Page,
+        call: &Call,
+        query: DifferenceQuery,
+        page: Page,
     ) -> Result<Paged<DifferenceView>, OpsError> {
-        Err(unfinished())
+        call.authorise(Permission::Read, query.vault)?;
+        let records = match query.keystore {
+            None => self.keystore_records(query.vault, None).await?,
+            Some(id) => self.store.keystore(id).await?.into_iter().collect(),
+        };
+        let now = clock::unix_ms();
+        let offset = u64::from(page.offset);
+        let end = offset.saturating_add(u64::from(page.limit));
+        let mut total = 0_u64;
+        let mut items = Vec::new();
+        let of_vault = |record: &&KeystoreRecord| query.vault.is_none_or(|v| record.vault == v);
+        for record in records.iter().filter(of_vault) {
+            let mut rows = self.store.keystore_instances(record.id).await?;
+            rows.retain(|row| self.differs(&row.instance, query.reason, now));
+            rows.sort_by(|a, b| place(a).cmp(&place(b)));
+            for row in rows {
+                if (offset..end).contains(&total) {
+                    items.push(self.difference(record, row, now).await?);
+                }
+                total = total.saturating_add(1);
+            }
+        }
+        Ok(Paged { total, items })
     }
+
+    fn differs(&self, instance: &Instance, reason: Option<Reason>, now: UnixMs) -> bool {
+        let live = self
+            .fleet
+            .live(instance.intent.keystore, instance.intent.version);
+        match reason {
+            None => !matches!(status(instance, &live), Status::InSync(_)),
+            Some(reason) => differences(instance, &live, now, self.limits.late_after_ms)
+                .iter()
+                .any(|difference| difference.reason == reason),
+        }
+    }
+
+    async fn difference(
+        &self,
+        record: &KeystoreRecord,
+        row: InstanceRow,
+        now: UnixMs,
+    ) -> Result<DifferenceView, OpsError> {
+        let seen = self.store.seen(row.instance.intent.version).await?;
+        let last = seen
+            .into_iter()
+            .find(|(keystore, _)| *keystore == record.id);
+        Ok(DifferenceView {
+            key: row.key,
+            label: row.instance.intent.object.label.clone(),
+            in_keystore: self.row(record, row.instance, last.map(|(_, last)| last), now),
+        })
+    }
+}
+
+/// Where a row stands among those of its keystore.
+fn place(row: &InstanceRow) -> (&str, KeyId) {
+    (&row.instance.intent.object.label, row.key)
 }

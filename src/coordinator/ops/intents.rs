@@ -17,18 +17,15 @@ pub(crate) struct Wish {
 }
 
 impl Ops {
-    /// The instance that a wish makes, as a write conditional on the instance that was read.
-    ///
-    /// Its generation is above the store's and above the one that the agent said it applied: after a restore of the store the
-    /// agent may be ahead (promises R1).
-    pub(crate) fn instance_write(
+    /// The intent that a wish makes. Its generation is above the store's and above the one that the agent said it applied:
+    /// after a restore of the store the agent may be ahead (promises R1).
+    pub(crate) fn intent(
         &self,
         key: &ManagedKey,
         salt: &[u8],
         wish: Wish,
         before: Option<&Instance>,
-        at: UnixMs,
-    ) -> Result<Write, OpsError> {
+    ) -> Result<Intent, OpsError> {
         let fingerprint = key.fingerprint.ok_or_else(|| {
             OpsError::refused("no_material", "the key has no material to distribute")
         })?;
@@ -39,11 +36,10 @@ impl Ops {
             .report
             .and_then(|report| report.applied)
             .map(|applied| applied.generation);
-        let generation = stored.max(applied).unwrap_or(Generation(0)).next();
-        let intent = Intent {
+        Ok(Intent {
             version: key.version,
             keystore: wish.keystore,
-            generation,
+            generation: stored.max(applied).unwrap_or(Generation(0)).next(),
             want: wish.want,
             object: ObjectPlan {
                 cka_id: key.version.uuid().as_bytes().to_vec(),
@@ -54,16 +50,27 @@ impl Ops {
                 salt: salt.to_vec(),
             },
             fingerprint,
-        };
+        })
+    }
+
+    /// The instance that a wish makes, as a write conditional on the instance that was read.
+    pub(crate) fn instance_write(
+        &self,
+        key: &ManagedKey,
+        salt: &[u8],
+        wish: Wish,
+        before: Option<&Instance>,
+        at: UnixMs,
+    ) -> Result<Write, OpsError> {
         Ok(Write::InstancePut {
             key: key.id,
             instance: Box::new(Instance {
-                intent,
+                intent: self.intent(key, salt, wish, before)?,
                 is_target: wish.is_target,
                 since: at,
                 revision: key.revision,
             }),
-            expected: stored,
+            expected: before.map(|instance| instance.intent.generation),
         })
     }
 }

@@ -437,7 +437,8 @@ impl Ops {
         Err(failure)
     }
 
-    fn is_well(&self, keystore: KeystoreId) -> Result<(), String> {
+    /// Whether a keystore can do something now; else why not.
+    pub(crate) fn is_well(&self, keystore: KeystoreId) -> Result<(), String> {
         let live = self.fleet.live_keystore(keystore);
         match (live.connection, live.health) {
             (Connection::Never { why } | Connection::Down { why, .. }, _) => Err(why),

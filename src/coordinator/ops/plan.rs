@@ -1,12 +1,18 @@
 //! Plans: what an action would cause, keystore by keystore, before anybody confirms it.
 
 use crate::coordinator::ops::Ops;
-use crate::coordinator::ops::access::Call;
+use crate::coordinator::ops::access::{Call, Permission};
 use crate::coordinator::ops::errors::OpsError;
-use crate::coordinator::ops::templates::unfinished;
-use crate::model::desired::Want;
+use crate::coordinator::ops::intents::{self, Wish};
+use crate::coordinator::ops::targets::retarget;
+use crate::decide::effects::effects;
+use crate::model::desired::{Instance, Want};
 use crate::model::ids::{KeyId, KeystoreId};
+use crate::model::key::ManagedKey;
 use crate::model::lifecycle::{Action, ManagedState};
+use crate::model::live::{Connection, Live};
+use crate::model::observed::{Found, Observation};
+use crate::model::step::Step;
 
 /// What is thought of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -52,10 +58,133 @@ impl Ops {
     /// `NotFound`; `StateConflict` where the transition is not allowed.
     pub async fn key_plan(
         &self,
-        _call: &Call,
-        _id: KeyId,
-        _proposal: Proposal,
+        call: &Call,
+        id: KeyId,
+        proposal: Proposal,
     ) -> Result<Plan, OpsError> {
-        Err(unfinished())
+        call.authorise(Permission::Read, None)?;
+        let before = self.key_record(id).await?;
+        let instances = self.store.key_instances(id).await?;
+        let mut key = before.clone();
+        let wishes = match proposal {
+            Proposal::Act(action) => {
+                key.state = before
+                    .state
+                    .after(action)
+                    .map_err(|forbidden| OpsError::transition(&forbidden, before.revision))?;
+                intents::wishes(&key, &instances)
+            }
+            Proposal::Sync => self.sync_wishes(&instances),
+            Proposal::UpdateFromTemplate => {
+                let targets = self.template_targets(&before).await?;
+                retarget(&mut key, targets, false)?;
+                intents::wishes(&key, &instances)
+            }
+        };
+        let salt = self.vault_record(key.vault).await?.salt;
+        let mut keystores = Vec::with_capacity(wishes.len());
+        for wish in wishes {
+            keystores.push(self.planned(&key, &salt, wish, &instances).await?);
+        }
+        keystores.sort_by(|a, b| a.name.cmp(&b.name).then(a.keystore.cmp(&b.keystore)));
+        Ok(Plan {
+            key: id,
+            state: key.state,
+            keystores,
+        })
+    }
+
+    async fn planned(
+        &self,
+        key: &ManagedKey,
+        salt: &[u8],
+        wish: Wish,
+        instances: &[Instance],
+    ) -> Result<PlannedKeystore, OpsError> {
+        let before = instances
+            .iter()
+            .find(|instance| instance.intent.keystore == wish.keystore);
+        let record = self.store.keystore(wish.keystore).await?;
+        let name = record.map_or_else(|| wish.keystore.to_string(), |record| record.name);
+        let intent = self.intent(key, salt, wish, before)?;
+        let live = self.fleet.live(wish.keystore, key.version);
+        let mut planned = PlannedKeystore {
+            keystore: wish.keystore,
+            name,
+            want: Some(wish.want),
+            steps: Vec::new(),
+            refused: None,
+        };
+        match found(&live, before.is_some()) {
+            Err(why) => planned.refused = Some(why),
+            Ok(found) => match effects(&intent, &found) {
+                Err(obstacle) => planned.refused = Some(obstacle.to_string()),
+                Ok(steps) => {
+                    planned.steps = steps.iter().map(Step::describe).collect();
+                    if steps.contains(&Step::Install) {
+                        planned.refused = self.without_material(key, wish.keystore).await?;
+                    }
+                }
+            },
+        }
+        Ok(planned)
+    }
+
+    /// Why the material could not get there now.
+    async fn without_material(
+        &self,
+        key: &ManagedKey,
+        target: KeystoreId,
+    ) -> Result<Option<String>, OpsError> {
+        let capabilities = self
+            .fleet
+            .live_keystore(target)
+            .description
+            .and_then(|description| description.capabilities);
+        if capabilities.is_some_and(|known| known.rfc5649.is_none()) {
+            return Ok(Some(
+                "no_common_wrapping: the token unwraps nothing that Lockstep wraps".to_owned(),
+            ));
+        }
+        let copies = self.store.copies(key.version).await?;
+        if copies.is_empty() {
+            return Ok(Some(
+                "no_repository_copy: the material is not in the repository".to_owned(),
+            ));
+        }
+        let mut why = None;
+        for copy in &copies {
+            match self.is_well(copy.keystore) {
+                Ok(()) => return Ok(None),
+                Err(ill) => why = Some(format!("not now: the keystore with the material: {ill}")),
+            }
+        }
+        Ok(why)
+    }
+}
+
+/// What is on the token as far as anybody knows; where the key never was, nothing of it.
+fn found(live: &Live, was_there: bool) -> Result<Found, String> {
+    match &live.connection {
+        Connection::Never { why } | Connection::Down { why, .. } => {
+            return Err(format!(
+                "not now: {why}; it will be done when the keystore is back"
+            ));
+        }
+        Connection::CatchingUp | Connection::Live => {}
+    }
+    let observation = live.report.as_ref().map(|report| &report.observation);
+    match observation {
+        None if !was_there => Ok(Found::default()),
+        None => Err("not now: the keystore has not been looked at yet".to_owned()),
+        Some(Observation::Unknown { why }) => Err(format!("not now: {why}")),
+        Some(Observation::Suspected { .. }) => {
+            Err("not now: a second look is under way".to_owned())
+        }
+        Some(Observation::Absent { same_label }) => Ok(Found {
+            same_label: same_label.clone(),
+            ..Found::default()
+        }),
+        Some(Observation::Present(found)) => Ok(found.clone()),
     }
 }

@@ -1,35 +1,176 @@
 //! Sync, look, prove.
 
+use std::time::Duration;
+
+use tokio::task::JoinSet;
+
+use crate::clock;
 use crate::coordinator::ops::Ops;
-use crate::coordinator::ops::access::Call;
-use crate::coordinator::ops::commit::Done;
+use crate::coordinator::ops::access::{Call, Permission};
+use crate::coordinator::ops::commit::{Done, Draft};
 use crate::coordinator::ops::errors::OpsError;
+use crate::coordinator::ops::intents::Wish;
 use crate::coordinator::ops::keys::KeyView;
-use crate::coordinator::ops::templates::unfinished;
-use crate::model::ids::KeyId;
+use crate::coordinator::ops::status::Directory;
+use crate::decide::status::status;
+use crate::model::desired::{Instance, Want};
+use crate::model::difference::Status;
+use crate::model::ids::{KeyId, KeystoreId};
+use crate::model::key::ManagedKey;
+
+/// Longest that a look or a proof is waited for: what comes later is seen in the next view.
+const ASK_MAX: Duration = Duration::from_secs(30);
 
 impl Ops {
     /// Pushes the wanted state again to every target that is not in sync. Does not change the key's ETag.
     ///
     /// # Errors
     /// `EtagMismatch`, and what every change may meet. A keystore that cannot be reached is no error: its truth is in the view.
-    pub async fn key_sync(&self, _call: &Call, _id: KeyId) -> Result<Done<KeyView>, OpsError> {
-        Err(unfinished())
+    pub async fn key_sync(&self, call: &Call, id: KeyId) -> Result<Done<KeyView>, OpsError> {
+        call.authorise(Permission::KeyDistribute, None)?;
+        if let Some(earlier) = self.earlier(call).await? {
+            return self.key_again(earlier).await;
+        }
+        let mut is_second = false;
+        loop {
+            let key = self.key_record(id).await?;
+            call.check_revision(key.revision)?;
+            let instances = self.store.key_instances(id).await?;
+            let draft = self.sync_draft(&key, &instances).await?;
+            if draft.writes.is_empty() {
+                self.fleet.wake(&keystores(&instances));
+                let view = self.key_view(key, &mut Directory::default()).await?;
+                return Ok(self.unchanged(call).done(view));
+            }
+            match self.commit(call, draft).await {
+                Ok(committed) => {
+                    let view = self.key_view(key, &mut Directory::default()).await?;
+                    return Ok(committed.done(view));
+                }
+                Err(OpsError::Conflict { .. }) if !is_second => is_second = true,
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    async fn sync_draft(
+        &self,
+        key: &ManagedKey,
+        instances: &[Instance],
+    ) -> Result<Draft, OpsError> {
+        let at = clock::unix_ms();
+        let mut draft = Draft::new("key.sync", format!("key/{}", key.id), key.label.to_string());
+        let wishes = self.sync_wishes(instances);
+        if wishes.is_empty() {
+            return Ok(draft);
+        }
+        let salt = self.vault_record(key.vault).await?.salt;
+        for wish in wishes {
+            let before = instances
+                .iter()
+                .find(|instance| instance.intent.keystore == wish.keystore);
+            let write = self.instance_write(key, &salt, wish, before, at)?;
+            draft.writes.push(write);
+            draft.wake.push(wish.keystore);
+        }
+        Ok(draft)
+    }
+
+    /// What a sync would want again, and where.
+    pub(crate) fn sync_wishes(&self, instances: &[Instance]) -> Vec<Wish> {
+        let differs = |instance: &&Instance| {
+            let live = self
+                .fleet
+                .live(instance.intent.keystore, instance.intent.version);
+            let status = status(instance, &live);
+            !matches!(status, Status::InSync(_)) && owes(instance, &status)
+        };
+        instances
+            .iter()
+            .filter(differs)
+            .map(|instance| Wish {
+                keystore: instance.intent.keystore,
+                is_target: instance.is_target,
+                want: instance.intent.want,
+            })
+            .collect()
     }
 
     /// Has every keystore of the key looked at now, and answers with what was seen.
     ///
     /// # Errors
     /// `NotFound`.
-    pub async fn key_verify(&self, _call: &Call, _id: KeyId) -> Result<KeyView, OpsError> {
-        Err(unfinished())
+    pub async fn key_verify(&self, call: &Call, id: KeyId) -> Result<KeyView, OpsError> {
+        call.authorise(Permission::Read, None)?;
+        let key = self.key_record(id).await?;
+        let instances = self.store.key_instances(id).await?;
+        let mut looks = JoinSet::new();
+        for keystore in keystores(&instances) {
+            let (fleet, version) = (self.fleet.clone(), key.version);
+            looks.spawn(tokio::time::timeout(ASK_MAX, async move {
+                fleet.look(keystore, Some(version)).await
+            }));
+        }
+        // Who cannot be looked at is shown as that in the view.
+        while looks.join_next().await.is_some() {}
+        self.key_view(key, &mut Directory::default()).await
     }
 
-    /// Has every keystore of the key try it now, and answers with what came of it.
+    /// Has every keystore of the key try it now, and answers with what came of it; what could not be tried says so in its
+    /// row's error.
     ///
     /// # Errors
     /// `NotFound`.
-    pub async fn key_prove(&self, _call: &Call, _id: KeyId) -> Result<KeyView, OpsError> {
-        Err(unfinished())
+    pub async fn key_prove(&self, call: &Call, id: KeyId) -> Result<KeyView, OpsError> {
+        call.authorise(Permission::KeyDistribute, None)?;
+        let key = self.key_record(id).await?;
+        let instances = self.store.key_instances(id).await?;
+        let mut proofs = JoinSet::new();
+        let alive = instances
+            .iter()
+            .filter(|instance| instance.intent.want != Want::Destroyed)
+            .map(|instance| instance.intent.keystore);
+        for keystore in alive {
+            let (fleet, version) = (self.fleet.clone(), key.version);
+            proofs.spawn(async move {
+                let asked = tokio::time::timeout(ASK_MAX, fleet.prove(keystore, version)).await;
+                let failure = match asked {
+                    Ok(Ok(_proof)) => None,
+                    Ok(Err(error)) => Some(error.to_string()),
+                    Err(_late) => Some("no answer in time".to_owned()),
+                };
+                (keystore, failure)
+            });
+        }
+        let mut failures = Vec::new();
+        while let Some(joined) = proofs.join_next().await {
+            if let Ok((keystore, Some(failure))) = joined {
+                failures.push((keystore, failure));
+            }
+        }
+        let mut view = self.key_view(key, &mut Directory::default()).await?;
+        for (keystore, failure) in failures {
+            let row = view
+                .keystores
+                .iter_mut()
+                .find(|row| row.keystore == keystore);
+            if let Some(row) = row {
+                row.error.get_or_insert(format!("not proved: {failure}"));
+            }
+        }
+        Ok(view)
     }
+}
+
+/// Whether a keystore takes part in syncing: targets do, and all where the key is to be gone; one that was removed only
+/// where it is known to be usable all the same.
+fn owes(instance: &Instance, status: &Status) -> bool {
+    instance.is_target || instance.intent.want == Want::Destroyed || *status == Status::Drift
+}
+
+fn keystores(instances: &[Instance]) -> Vec<KeystoreId> {
+    instances
+        .iter()
+        .map(|instance| instance.intent.keystore)
+        .collect()
 }

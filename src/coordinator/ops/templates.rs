@@ -449,7 +449,3 @@ pub(crate) fn check_group(field: &str, group: &str) -> Result<(), OpsError> {
         ))
     }
 }
-
-pub(crate) fn unfinished() -> OpsError {
-    OpsError::refused("not_supported_yet", "this part is being written")
-}
