@@ -15,6 +15,7 @@ mod architecture;
 mod ca;
 mod host;
 mod keystore_contract;
+mod outsider;
 mod rest_api;
 mod store_contract;
 mod support;

@@ -5,6 +5,8 @@ use std::process::{Command, Output};
 
 use tempfile::TempDir;
 
+use crate::support::example;
+
 /// Where distributions put the module.
 const MODULES: [&str; 4] = [
     "/usr/lib/softhsm/libsofthsm2.so",
@@ -116,6 +118,34 @@ impl Token {
             .env("SOFTHSM2_CONF", &self.conf)
             .output()
             .expect("pkcs11-tool is missing: apt-get install opensc")
+    }
+
+    /// Runs `examples/outsider` on the token: what somebody else does to it.
+    pub fn outsider(&self, args: &[&str]) -> Output {
+        Command::new(example("outsider"))
+            .arg("--module")
+            .arg(&self.module)
+            .args(["--token", &self.label])
+            .arg("--pin-file")
+            .arg(&self.pin_file)
+            .args(args)
+            .env("SOFTHSM2_CONF", &self.conf)
+            .output()
+            .expect("the outsider runs")
+    }
+
+    /// As [`Self::outsider`]: it must succeed; what it printed.
+    pub fn outsider_ok(&self, args: &[&str]) -> String {
+        let done = self.outsider(args);
+        assert!(done.status.success(), "{args:?}: {done:?}");
+        String::from_utf8(done.stdout).unwrap().trim().to_owned()
+    }
+
+    /// As [`Self::outsider`]: the token must refuse; the C_ function and the CKR.
+    pub fn outsider_refused(&self, args: &[&str]) -> String {
+        let done = self.outsider(args);
+        assert_eq!(done.status.code(), Some(3), "{args:?}: {done:?}");
+        String::from_utf8(done.stdout).unwrap().trim().to_owned()
     }
 }
 
