@@ -1,1 +1,583 @@
-//! An in-memory token with scripted faults.
+//! A token in memory, for simulations: it keeps the contract of [`Keystore`], and breaks down when its script says so.
+//!
+//! Everything it draws comes from its seed, so that a run can be repeated. Keys are real bytes with real fingerprints, and
+//! what is wrapped for one token opens on no other; but its pairs are only numbers of the right length: they sign nothing.
+//! Clones are the same token: a simulation keeps one to script faults and to change things out of band.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use crate::keystore::Keystore;
+use crate::keystore::memory::material::{Entropy, Material};
+use crate::keystore::pkcs11::names::check_plan;
+use crate::model::desired::{ObjectPlan, Want};
+use crate::model::job::{
+    FailureKind, Generated, Inventory, Prepared, Ran, RewrapJob, RunJob, TokenAnswer, TokenFailure,
+    TokenIdentity, TokenJob, TokenOutcome, Wrapped,
+};
+use crate::model::key::{KeyClass, KeySpec, Usage, UsageSet};
+use crate::model::keystore::{Capabilities, Marker, OaepHash, TokenInfo};
+use crate::model::observed::{Fingerprint, Found, ObjectClass, ObjectFacts, Proof, ProofKind};
+use crate::model::step::Step;
+
+pub(crate) mod material;
+
+/// CKM_AES_KEY_WRAP_KWP.
+const RFC5649: u64 = 0x210B;
+
+/// How the next jobs break down.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Fault {
+    /// This job goes well: the fault behind it waits.
+    Pass,
+    /// Fails before it does anything.
+    Fails(TokenFailure),
+    /// The host dies first: nothing was done, and nobody knows.
+    LostBefore,
+    /// The host dies last: all was done, and nobody knows.
+    LostAfter,
+    /// The host dies after this many steps of a run were done.
+    LostAt(u32),
+    /// A run fails at this step (from 0), after the ones before it were done.
+    FailsAt(u32, TokenFailure),
+    /// A scan or look does not see the objects with this CKA_ID, as happens beside other writers.
+    Misses(Vec<u8>),
+    /// Usage is accepted and not changed.
+    KeepsUsage,
+}
+
+/// A token in memory.
+#[derive(Debug, Clone)]
+pub struct MemoryToken(Arc<Mutex<State>>);
+
+#[derive(Debug)]
+struct State {
+    label: String,
+    markers: Vec<Marker>,
+    objects: BTreeMap<u64, Object>,
+    next_handle: u64,
+    transport: Option<[u8; 32]>,
+    kek: Option<[u8; 32]>,
+    entropy: Entropy,
+    faults: VecDeque<Fault>,
+    jobs: u64,
+}
+
+#[derive(Debug, Clone)]
+struct Object {
+    class: ObjectClass,
+    cka_id: Vec<u8>,
+    label: String,
+    usage: UsageSet,
+    material: Material,
+}
+
+type Outcome<T> = Result<T, TokenFailure>;
+
+impl MemoryToken {
+    /// An empty token. Tokens of one seed draw the same numbers.
+    #[must_use]
+    pub fn new(label: &str, seed: u64) -> Self {
+        Self(Arc::new(Mutex::new(State {
+            label: label.to_owned(),
+            markers: Vec::new(),
+            objects: BTreeMap::new(),
+            next_handle: 1,
+            transport: None,
+            kek: None,
+            entropy: Entropy::new(label, seed),
+            faults: VecDeque::new(),
+            jobs: 0,
+        })))
+    }
+
+    /// Appends to the script: each job takes one fault from its front.
+    pub fn script(&self, faults: impl IntoIterator<Item = Fault>) {
+        self.state().faults.extend(faults);
+    }
+
+    /// How many jobs were asked for so far.
+    #[must_use]
+    pub fn jobs(&self) -> u64 {
+        self.state().jobs
+    }
+
+    /// Out of band: sets the usage of all objects with the CKA_ID.
+    pub fn set_usage(&self, cka_id: &[u8], usage: UsageSet) {
+        for object in self.state().under(cka_id) {
+            object.usage = usage.for_class(object.class);
+        }
+    }
+
+    /// Out of band: sets the label of all objects with the CKA_ID.
+    pub fn set_label(&self, cka_id: &[u8], label: &str) {
+        for object in self.state().under(cka_id) {
+            label.clone_into(&mut object.label);
+        }
+    }
+
+    /// Out of band: gives all objects with the CKA_ID another one.
+    pub fn set_id(&self, cka_id: &[u8], to: &[u8]) {
+        for object in self.state().under(cka_id) {
+            object.cka_id = to.to_vec();
+        }
+    }
+
+    /// Out of band: another key takes the place of the one with the CKA_ID, alike in everything else.
+    pub fn swap_material(&self, cka_id: &[u8]) {
+        let mut state = self.state();
+        let seed = state.entropy.draw();
+        for object in state.under(cka_id) {
+            object.material = object.material.another(seed);
+        }
+    }
+
+    /// Out of band: destroys the objects of the class with the CKA_ID.
+    pub fn destroy(&self, cka_id: &[u8], class: ObjectClass) {
+        let gone = |object: &Object| object.cka_id == cka_id && object.class == class;
+        self.state().objects.retain(|_, object| !gone(object));
+    }
+
+    /// Out of band: a second copy of each object with the CKA_ID.
+    pub fn duplicate(&self, cka_id: &[u8]) {
+        let mut state = self.state();
+        let copies: Vec<Object> = state.under(cka_id).map(|object| object.clone()).collect();
+        for copy in copies {
+            state.insert(copy);
+        }
+    }
+
+    /// Out of band: the token is initialised again. Nothing is left, the marker neither.
+    pub fn reinitialise(&self) {
+        let mut state = self.state();
+        state.objects.clear();
+        state.markers.clear();
+        state.transport = None;
+        state.kek = None;
+    }
+
+    /// What is on it, for invariants.
+    #[must_use]
+    pub fn objects(&self) -> Vec<ObjectFacts> {
+        self.state().facts(|_| true)
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Keystore for MemoryToken {
+    fn perform(&mut self, job: &TokenJob) -> TokenOutcome {
+        let mut state = self.state();
+        state.jobs = state.jobs.saturating_add(1);
+        let fault = state.faults.pop_front().unwrap_or(Fault::Pass);
+        let lost = || TokenOutcome::Unknown {
+            why: "the module host died".to_owned(),
+        };
+        match &fault {
+            Fault::Fails(failure) => return TokenOutcome::Failed(failure.clone()),
+            Fault::LostBefore => return lost(),
+            Fault::Pass
+            | Fault::LostAfter
+            | Fault::LostAt(_)
+            | Fault::FailsAt(..)
+            | Fault::Misses(_)
+            | Fault::KeepsUsage => {}
+        }
+        let answer = state.answer(job, &fault);
+        match fault {
+            Fault::LostAfter | Fault::LostAt(_) => lost(),
+            Fault::Pass
+            | Fault::Fails(_)
+            | Fault::LostBefore
+            | Fault::FailsAt(..)
+            | Fault::Misses(_)
+            | Fault::KeepsUsage => match answer {
+                Ok(answer) => TokenOutcome::Done(answer),
+                Err(failure) => TokenOutcome::Failed(failure),
+            },
+        }
+    }
+}
+
+impl State {
+    fn answer(&mut self, job: &TokenJob, fault: &Fault) -> Outcome<TokenAnswer> {
+        match job {
+            TokenJob::Identify => Ok(TokenAnswer::Identity(self.identity())),
+            TokenJob::Bind(marker) => {
+                if !self.markers.is_empty() {
+                    return Err(failure(FailureKind::Refused, "bind", "there is a marker"));
+                }
+                self.markers.push(*marker);
+                Ok(TokenAnswer::Bound)
+            }
+            TokenJob::Prepare { internal } => Ok(TokenAnswer::Prepared(self.prepare(*internal))),
+            TokenJob::Scan => Ok(TokenAnswer::Inventory(Inventory {
+                identity: self.identity(),
+                objects: self.facts(|object| !missed(fault, object)),
+                unreadable: 0,
+                cpu_us: 0,
+            })),
+            TokenJob::Inspect(plan) => {
+                check_plan(plan)?;
+                Ok(TokenAnswer::Found(self.look(plan, fault)))
+            }
+            TokenJob::Run(job) => {
+                check_plan(&job.object)?;
+                Ok(TokenAnswer::Ran(Box::new(self.run(job, fault))))
+            }
+            TokenJob::Generate { spec, salt, .. } => {
+                self.generate(*spec, salt).map(TokenAnswer::Generated)
+            }
+            TokenJob::Rewrap(job) => self.rewrap(job).map(TokenAnswer::Rewrapped),
+            TokenJob::Stop => Ok(TokenAnswer::Stopping),
+        }
+    }
+
+    fn identity(&self) -> TokenIdentity {
+        TokenIdentity {
+            info: TokenInfo {
+                label: self.label.clone(),
+                serial: "0".to_owned(),
+                manufacturer: "Lockstep".to_owned(),
+                model: "memory".to_owned(),
+                ..TokenInfo::default()
+            },
+            markers: self.markers.clone(),
+        }
+    }
+
+    fn prepare(&mut self, internal: bool) -> Prepared {
+        if internal && self.kek.is_none() {
+            self.kek = Some(self.entropy.draw());
+        }
+        let transport = match self.transport {
+            Some(transport) => transport,
+            None => *self.transport.insert(self.entropy.draw()),
+        };
+        Prepared {
+            transport_spki: material::transport_spki(&transport),
+            capabilities: Capabilities {
+                rfc5649: Some(RFC5649),
+                oaep_hash: OaepHash::Sha256,
+                copyable: true,
+                digest_key: true,
+            },
+        }
+    }
+
+    fn kek(&self) -> Outcome<[u8; 32]> {
+        self.kek.ok_or_else(|| {
+            let detail = "this keystore has no wrapping key: it is external";
+            failure(FailureKind::Refused, "own key", detail)
+        })
+    }
+
+    fn generate(&mut self, spec: KeySpec, salt: &[u8]) -> Outcome<Generated> {
+        let kek = self.kek()?;
+        let made = Material::generate(spec, self.entropy.draw());
+        Ok(Generated {
+            blob: made.wrap(&kek)?,
+            spki: made.spki(),
+            fingerprint: made.fingerprint(spec, salt),
+        })
+    }
+
+    fn rewrap(&mut self, job: &RewrapJob) -> Outcome<Wrapped> {
+        let made = Material::unwrap(job.spec, &self.kek()?, &job.blob)?;
+        if made.fingerprint(job.spec, &job.salt) != job.fingerprint || made.spki() != job.spki {
+            let detail = "the repository's copy is not the key of the birth record";
+            return Err(failure(FailureKind::WrongKey, "rewrap", detail));
+        }
+        let ephemeral = self.entropy.draw();
+        let sender = self.entropy.draw();
+        Ok(Wrapped {
+            wrapped_kek: material::seal(&job.transport_spki, &sender, &ephemeral)?,
+            wrapped_key: made.wrap(&ephemeral)?,
+            spki: made.spki(),
+        })
+    }
+
+    fn run(&mut self, job: &RunJob, fault: &Fault) -> Ran {
+        let mut ran = Ran {
+            done: 0,
+            failure: None,
+            proof: None,
+            found: Found::default(),
+        };
+        for step in &job.steps {
+            let outcome = match fault {
+                Fault::FailsAt(at, failure) if *at == ran.done => Err(failure.clone()),
+                Fault::LostAt(at) if *at == ran.done => break,
+                Fault::FailsAt(..)
+                | Fault::LostAt(_)
+                | Fault::Pass
+                | Fault::Fails(_)
+                | Fault::LostBefore
+                | Fault::LostAfter
+                | Fault::Misses(_)
+                | Fault::KeepsUsage => self.step(job, step, fault),
+            };
+            match outcome {
+                Ok(proof) => ran.proof = proof.or(ran.proof),
+                Err(failure) => {
+                    ran.failure = Some(failure);
+                    break;
+                }
+            }
+            ran.done = ran.done.saturating_add(1);
+        }
+        ran.found = self.look(&job.object, fault);
+        ran
+    }
+
+    fn step(&mut self, job: &RunJob, step: &Step, fault: &Fault) -> Outcome<Option<Proof>> {
+        let plan = &job.object;
+        match step {
+            Step::Install => self.install(job)?,
+            Step::SetUsage { class, usage } => self.usage(job, *class, *usage, fault)?,
+            Step::SetLabel { class } => {
+                for object in self.of_class(plan, *class)? {
+                    object.label.clone_from(&plan.label);
+                }
+            }
+            Step::Destroy { class } => {
+                let gone = |o: &Object| o.cka_id == plan.cka_id && o.class == *class;
+                self.objects.retain(|_, object| !gone(object));
+            }
+            Step::ProveEnabled => return self.prove(plan, Want::Active).map(Some),
+            Step::ProveDisabled => return self.prove(plan, Want::Deactivated).map(Some),
+        }
+        Ok(None)
+    }
+
+    fn usage(
+        &mut self,
+        job: &RunJob,
+        class: ObjectClass,
+        usage: UsageSet,
+        fault: &Fault,
+    ) -> Outcome<()> {
+        let usage = usage.for_class(class);
+        let mut of_class = self.of_class(&job.object, class)?;
+        let adds = of_class.any(|object| !object.usage.contains(usage));
+        drop(of_class);
+        let fingerprint = self.look(&job.object, &Fault::Pass).fingerprint;
+        if adds && fingerprint != Some(job.fingerprint) {
+            let detail = "another key is under the CKA_ID: it is not enabled";
+            return Err(failure(FailureKind::WrongKey, "fingerprint", detail));
+        }
+        for object in self.of_class(&job.object, class)? {
+            if *fault == Fault::KeepsUsage && object.usage != usage {
+                let detail = "the token kept the usage";
+                return Err(failure(FailureKind::Refused, "C_SetAttributeValue", detail));
+            }
+            object.usage = usage;
+        }
+        Ok(())
+    }
+
+    fn install(&mut self, job: &RunJob) -> Outcome<()> {
+        let plan = &job.object;
+        let refused = |detail: &str| failure(FailureKind::Refused, "install", detail);
+        let there = self.look(plan, &Fault::Pass);
+        let one_of_each = there.objects.len() == plan.spec.class().objects().len();
+        if one_of_each && there.fingerprint == Some(job.fingerprint) {
+            return Ok(());
+        }
+        let ours = |facts: &ObjectFacts| facts.usage.is_empty() && facts.label == plan.label;
+        if !there.objects.iter().all(ours) {
+            return Err(refused(
+                "objects with the CKA_ID are there that we did not leave",
+            ));
+        }
+        for facts in &there.objects {
+            self.objects.remove(&facts.handle);
+        }
+        if !self.same_label(plan).is_empty() {
+            let detail = "another object has the label";
+            return Err(failure(FailureKind::LabelTaken, "install", detail));
+        }
+        let wrong = || failure(FailureKind::WrongKey, "install", "the material is another");
+        let wrapped = job
+            .envelope
+            .as_ref()
+            .ok_or_else(|| failure(FailureKind::NeedsMaterial, "install", "no envelope came"))?;
+        let transport = self.transport.ok_or_else(|| refused("prepare first"))?;
+        let ephemeral = material::open(&transport, &wrapped.wrapped_kek)?;
+        let made = Material::unwrap(plan.spec, &ephemeral, &wrapped.wrapped_key)?;
+        if made.fingerprint(plan.spec, &plan.salt) != job.fingerprint || made.spki() != wrapped.spki
+        {
+            return Err(wrong());
+        }
+        for class in plan.spec.class().objects() {
+            self.insert(Object {
+                class: *class,
+                cka_id: plan.cka_id.clone(),
+                label: plan.label.clone(),
+                usage: UsageSet::NONE,
+                material: made.clone(),
+            });
+        }
+        Ok(())
+    }
+
+    fn prove(&mut self, plan: &ObjectPlan, want: Want) -> Outcome<Proof> {
+        let mut answer = None;
+        for class in plan.spec.class().objects() {
+            let planned = plan.usage_under(want, *class);
+            let mut objects = self.of_class(plan, *class)?;
+            if !objects.all(|object| object.usage == planned) {
+                let detail = "the usage is not as planned";
+                return Err(failure(FailureKind::Retry, "prove", detail));
+            }
+            let mut usages = plan.usage_under(Want::Active, *class);
+            if want != Want::Active {
+                let off = usages.iter().filter(|usage| !planned.has(*usage));
+                usages = UsageSet::of(&off.collect::<Vec<Usage>>());
+            }
+            answer = answer.or(usages.iter().next());
+        }
+        let Some(usage) = answer else {
+            return Ok(Proof {
+                kind: ProofKind::ReadBack,
+                operation: String::new(),
+                answer: String::new(),
+            });
+        };
+        let refused = "CKR_KEY_FUNCTION_NOT_PERMITTED";
+        Ok(Proof {
+            kind: ProofKind::Tried,
+            operation: function_of(usage).to_owned(),
+            answer: if want == Want::Active {
+                "CKR_OK"
+            } else {
+                refused
+            }
+            .to_owned(),
+        })
+    }
+
+    fn look(&self, plan: &ObjectPlan, fault: &Fault) -> Found {
+        let seen = |object: &Object| object.cka_id == plan.cka_id && !missed(fault, object);
+        let objects = self.facts(seen);
+        let classes = plan.spec.class().objects();
+        let whole = classes
+            .iter()
+            .all(|class| objects.iter().any(|facts| facts.class == *class));
+        let fingerprint = self.fingerprint(plan, &objects);
+        Found {
+            same_label: if whole {
+                Vec::new()
+            } else {
+                self.same_label(plan)
+            },
+            fingerprint_failure: (fingerprint.is_none() && !objects.is_empty())
+                .then(|| "fingerprint: not exactly one object of each class".to_owned()),
+            fingerprint,
+            objects,
+        }
+    }
+
+    fn fingerprint(&self, plan: &ObjectPlan, objects: &[ObjectFacts]) -> Option<Fingerprint> {
+        let one_of_each = objects.len() == plan.spec.class().objects().len();
+        let mut materials = objects
+            .iter()
+            .filter_map(|facts| self.objects.get(&facts.handle))
+            .map(|object| &object.material);
+        let first = materials.next()?;
+        if !one_of_each
+            || objects
+                .iter()
+                .any(|f| !plan.spec.class().objects().contains(&f.class))
+        {
+            return None;
+        }
+        match (plan.spec.class(), materials.next()) {
+            (KeyClass::Secret, _) => Some(first.fingerprint(plan.spec, &plan.salt)),
+            (KeyClass::Pair, Some(second)) if first == second => {
+                Some(first.fingerprint(plan.spec, &plan.salt))
+            }
+            (KeyClass::Pair, second) => second.map(|second| first.mismatched(second)),
+        }
+    }
+
+    fn same_label(&self, plan: &ObjectPlan) -> Vec<ObjectFacts> {
+        self.facts(|object| {
+            object.label == plan.label
+                && object.cka_id != plan.cka_id
+                && plan.spec.class().objects().contains(&object.class)
+        })
+    }
+
+    fn facts(&self, of: impl Fn(&Object) -> bool) -> Vec<ObjectFacts> {
+        let those = self.objects.iter().filter(|(_, object)| of(object));
+        those
+            .map(|(handle, object)| ObjectFacts {
+                handle: *handle,
+                class: object.class,
+                key_type: Some(object.material.key_type()),
+                cka_id: object.cka_id.clone(),
+                label: object.label.clone(),
+                usage: object.usage,
+                sensitive: (object.class != ObjectClass::Public).then_some(true),
+                extractable: (object.class != ObjectClass::Public).then_some(false),
+                bits: Some(object.material.bits()),
+                public_digest: object.material.public_digest(object.class),
+            })
+            .collect()
+    }
+
+    fn under(&mut self, cka_id: &[u8]) -> impl Iterator<Item = &mut Object> {
+        self.objects
+            .values_mut()
+            .filter(move |object| object.cka_id == cka_id)
+    }
+
+    fn of_class(
+        &mut self,
+        plan: &ObjectPlan,
+        class: ObjectClass,
+    ) -> Outcome<impl Iterator<Item = &mut Object>> {
+        let is = move |object: &Object| object.cka_id == plan.cka_id && object.class == class;
+        if self.objects.values().any(is) {
+            Ok(self.objects.values_mut().filter(move |object| is(object)))
+        } else {
+            let detail = format!("there is no {}", class.name());
+            Err(failure(FailureKind::Retry, "run", &detail))
+        }
+    }
+
+    fn insert(&mut self, object: Object) {
+        self.objects.insert(self.next_handle, object);
+        self.next_handle = self.next_handle.saturating_add(1);
+    }
+}
+
+fn missed(fault: &Fault, object: &Object) -> bool {
+    matches!(fault, Fault::Misses(cka_id) if *cka_id == object.cka_id)
+}
+
+fn failure(kind: FailureKind, function: &str, detail: &str) -> TokenFailure {
+    TokenFailure {
+        kind,
+        function: function.to_owned(),
+        rv: String::new(),
+        detail: detail.to_owned(),
+    }
+}
+
+const fn function_of(usage: Usage) -> &'static str {
+    match usage {
+        Usage::Encrypt => "C_EncryptInit",
+        Usage::Decrypt => "C_DecryptInit",
+        Usage::Sign => "C_SignInit",
+        Usage::SignRecover => "C_SignRecoverInit",
+        Usage::Verify => "C_VerifyInit",
+        Usage::VerifyRecover => "C_VerifyRecoverInit",
+        Usage::Wrap => "C_WrapKey",
+        Usage::Unwrap => "C_UnwrapKey",
+        Usage::Derive => "C_DeriveKey",
+    }
+}

@@ -5,6 +5,7 @@
 //! loads the vendor's module, its jobs and deadlines).
 //! Never: decides anything, keeps a journal, knows gRPC. Imports `model` only.
 
+pub mod contract;
 pub mod host;
 pub mod memory;
 pub mod pkcs11;

@@ -3,15 +3,14 @@
 use std::path::PathBuf;
 use std::process::Command;
 
-use lockstep::keystore::Keystore;
+use lockstep::keystore::Keystore as _;
+use lockstep::keystore::contract;
+use lockstep::keystore::memory::MemoryToken;
 use lockstep::keystore::pkcs11::token::{Pkcs11Config, Pkcs11Token};
-use lockstep::model::desired::ObjectPlan;
-use lockstep::model::ids::{Epoch, KeyVersionId, KeystoreId};
-use lockstep::model::job::*;
-use lockstep::model::key::*;
-use lockstep::model::keystore::Marker;
-use lockstep::model::observed::*;
-use lockstep::model::step::Step;
+use lockstep::model::ids::KeyVersionId;
+use lockstep::model::job::{FailureKind, TokenJob, TokenOutcome};
+use lockstep::model::key::{Algorithm, KeySpec};
+use uuid::Uuid;
 
 const MODULE: &str = "/usr/lib/softhsm/libsofthsm2.so";
 const PIN: &str = "1234";
@@ -69,137 +68,65 @@ fn open(label: &str) -> Pkcs11Token {
     token
 }
 
-fn done(token: &mut dyn Keystore, job: TokenJob) -> TokenAnswer {
-    match token.perform(&job) {
-        TokenOutcome::Done(answer) => answer,
-        other @ (TokenOutcome::Failed(_) | TokenOutcome::Unknown { .. }) => {
-            panic!("{job:?}: {other:?}")
-        }
-    }
+fn specs(kinds: &[(Algorithm, u32)]) -> Vec<KeySpec> {
+    kinds
+        .iter()
+        .map(|&(algorithm, bits)| KeySpec::new(algorithm, bits).unwrap())
+        .collect()
 }
 
 #[test]
-fn softhsm_end_to_end() {
-    if !in_own_process("softhsm_end_to_end", &["home"]) {
-        return;
-    }
-    let mut home = open("home");
-    let home: &mut dyn Keystore = &mut home;
-    println!("{:?}", done(home, TokenJob::Identify));
-    let marker = Marker {
-        keystore: KeystoreId::from_uuid(uuid::Uuid::new_v4()),
-        epoch: Epoch(1),
-    };
-    done(home, TokenJob::Bind(marker));
-    assert!(matches!(
-        home.perform(&TokenJob::Bind(marker)),
-        TokenOutcome::Failed(_)
-    ));
-    println!("{:?}", done(home, TokenJob::Identify));
-    let TokenAnswer::Prepared(prepared) = done(home, TokenJob::Prepare { internal: true }) else {
-        panic!()
-    };
-    println!("{:?}", prepared.capabilities);
-    for (algorithm, bits) in [
+fn memory_keeps_the_contract() {
+    let kinds = specs(&[
         (Algorithm::Aes, 128),
+        (Algorithm::Aes, 192),
         (Algorithm::Aes, 256),
+        (Algorithm::Hmac, 160),
         (Algorithm::Hmac, 512),
         (Algorithm::Des, 192),
         (Algorithm::Ec, 256),
         (Algorithm::Ec, 384),
         (Algorithm::Ec, 521),
         (Algorithm::Rsa, 2048),
-    ] {
-        let spec = KeySpec::new(algorithm, bits).unwrap();
-        cycle(home, &prepared, spec);
+        (Algorithm::Rsa, 4096),
+    ]);
+    let mut home = MemoryToken::new("home", 1);
+    let mut away = MemoryToken::new("away", 1);
+    if let Err(violation) = contract::check(&mut home, &mut away, &kinds) {
+        panic!("{violation}");
     }
 }
 
-#[expect(clippy::too_many_lines, reason = "one story")]
-fn cycle(home: &mut dyn Keystore, prepared: &Prepared, spec: KeySpec) {
-    println!("== {spec}");
-    let version = KeyVersionId::from_uuid(uuid::Uuid::new_v4());
-    let salt = vec![7; 32];
-    let TokenAnswer::Generated(generated) = done(
-        home,
-        TokenJob::Generate {
-            version,
-            spec,
-            salt: salt.clone(),
-        },
-    ) else {
-        panic!()
-    };
-    let TokenAnswer::Rewrapped(envelope) = done(
-        home,
-        TokenJob::Rewrap(Box::new(RewrapJob {
-            spec,
-            salt: salt.clone(),
-            fingerprint: generated.fingerprint,
-            spki: generated.spki.clone(),
-            blob: generated.blob.clone(),
-            transport_spki: prepared.transport_spki.clone(),
-            oaep_hash: prepared.capabilities.oaep_hash,
-        })),
-    ) else {
-        panic!()
-    };
-    let plan = ObjectPlan {
-        cka_id: version.uuid().as_bytes().to_vec(),
-        label: format!("test/{spec}"),
-        spec,
-        usage: spec.default_usage(),
-        deactivated_usage: DeactivatedUsage::None,
-        salt,
-    };
-    let mut job = RunJob {
-        object: plan.clone(),
-        fingerprint: generated.fingerprint,
-        steps: vec![Step::Install],
-        envelope: Some(envelope),
-        hints: vec![],
-    };
-    let classes = spec.class().objects();
-    for class in classes {
-        job.steps.push(Step::SetUsage {
-            class: *class,
-            usage: plan.usage,
-        });
+#[test]
+fn softhsm_keeps_the_contract() {
+    if !in_own_process("softhsm_keeps_the_contract", &["home", "away"]) {
+        return;
     }
-    job.steps.push(Step::ProveEnabled);
-    let TokenAnswer::Ran(ran) = done(home, TokenJob::Run(Box::new(job.clone()))) else {
-        panic!()
+    let kinds = specs(&[
+        (Algorithm::Aes, 128),
+        (Algorithm::Aes, 192),
+        (Algorithm::Aes, 256),
+        (Algorithm::Hmac, 256),
+        (Algorithm::Hmac, 512),
+        (Algorithm::Des, 192),
+        (Algorithm::Ec, 256),
+        (Algorithm::Ec, 384),
+        (Algorithm::Ec, 521),
+        (Algorithm::Rsa, 2048),
+    ]);
+    let mut home = open("home");
+    let mut away = open("away");
+    if let Err(violation) = contract::check(&mut home, &mut away, &kinds) {
+        panic!("{violation}");
+    }
+    // SoftHSM2 fills keys of other lengths up with zeros when it wraps them: told, and never believed.
+    let odd = TokenJob::Generate {
+        version: KeyVersionId::from_uuid(Uuid::from_u128(1)),
+        spec: KeySpec::new(Algorithm::Hmac, 160).unwrap(),
+        salt: vec![1; 32],
     };
-    println!("{ran:?}");
-    assert_eq!(ran.failure, None);
-    job.hints = ran.found.objects;
-    job.steps = classes
-        .iter()
-        .map(|class| Step::SetUsage {
-            class: *class,
-            usage: UsageSet::NONE,
-        })
-        .collect();
-    job.steps.push(Step::ProveDisabled);
-    let TokenAnswer::Ran(ran) = done(home, TokenJob::Run(Box::new(job.clone()))) else {
-        panic!()
+    let TokenOutcome::Failed(failure) = home.perform(&odd) else {
+        panic!("a changed key was taken for good");
     };
-    println!("{:?} {:?}", ran.proof, ran.failure);
-    assert_eq!(ran.failure, None);
-    assert_eq!(ran.proof.unwrap().kind, ProofKind::Tried);
-    println!("{:?}", done(home, TokenJob::Inspect(plan)));
-    let TokenAnswer::Inventory(inventory) = done(home, TokenJob::Scan) else {
-        panic!()
-    };
-    assert_eq!(inventory.objects.len(), classes.len());
-    assert_eq!(inventory.identity.markers.len(), 1);
-    job.steps = classes
-        .iter()
-        .map(|class| Step::Destroy { class: *class })
-        .collect();
-    let TokenAnswer::Ran(ran) = done(home, TokenJob::Run(Box::new(job))) else {
-        panic!()
-    };
-    assert_eq!(ran.failure, None);
-    assert_eq!(ran.found, Found::default());
+    assert_eq!(failure.kind, FailureKind::Refused);
 }
