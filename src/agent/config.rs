@@ -7,18 +7,16 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 
 use crate::model::keystore::Variant;
+use crate::tls::name::{PeerName, Role};
 
 /// Exit code for a config that cannot be used (EX_CONFIG of sysexits.h).
 pub const EXIT_CODE: u8 = 78;
-
-/// Longest name of an agent; it is part of the URI name in its certificate.
-const NAME_CHARS_MAX: usize = 63;
 
 /// Everything that the agent is told.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Config {
-    /// The agent's name, as in its certificate: 1 to 63 of `a-z 0-9 -`.
+    /// The agent's name, the last part of the URI name in its certificate.
     pub name: String,
     /// Where to listen, `address:port`; port 0 takes a free one, told in `state_dir/listen.addr`.
     pub listen: SocketAddr,
@@ -123,17 +121,10 @@ impl Config {
     }
 
     fn check(&self) -> Result<(), Fault> {
-        let allowed = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
-        if self.name.is_empty()
-            || self.name.len() > NAME_CHARS_MAX
-            || !self.name.chars().all(allowed)
-        {
-            return Err((
-                "name",
-                format!("{:?} is no agent name", self.name),
-                "use 1 to 63 characters of a-z 0-9 -",
-            ));
-        }
+        PeerName::new(Role::Agent, &self.name).map_err(|invalid| {
+            let fix = "use the name in the agent's certificate";
+            ("name", invalid.to_string(), fix)
+        })?;
         if self.token.label.is_empty() || self.token.label.len() > 32 {
             return Err((
                 "token.label",
@@ -233,7 +224,7 @@ ca = "here"
     fn errors_name_key_and_fix() {
         let directory = tempfile::tempdir().unwrap();
         let cases = [
-            ("name = \"home\"", "name = \"Home\"", "name: "),
+            ("name = \"home\"", "name = \"ho me\"", "name: "),
             ("label = \"home\"", "label = \"\"", "token.label: "),
             ("cert = \"here\"", "cert = \"gone\"", "tls.cert: "),
             ("SOFTHSM2_CONF", "\"A=B\"", "env: "),

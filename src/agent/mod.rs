@@ -13,11 +13,17 @@
 //! unary calls ─▶ service::* ─▶ driver (a bounded queue of their jobs) ──▶ module host, one job at a time
 //! ```
 
+pub mod commands;
 pub mod config;
+pub mod driver;
 pub mod durable;
+pub mod hardening;
 pub mod identity;
+pub mod jobs;
 pub mod journal;
 pub mod latch;
 pub mod peers;
 pub mod pin;
+pub mod pin_source;
+pub mod service;
 pub mod state_dir;

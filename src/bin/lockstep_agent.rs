@@ -1,1 +1,7 @@
-fn main() {}
+//! `lockstep-agent`: the process beside an HSM.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    lockstep::agent::commands::main()
+}

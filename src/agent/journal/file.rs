@@ -89,6 +89,32 @@ pub fn rewrite<R: Serialize>(path: &Path, records: &[R]) -> Result<JournalFile, 
     })
 }
 
+/// Opens a journal as it was loaded, without its torn tail. One that was never written is made.
+///
+/// # Errors
+/// [`JournalError::Io`].
+pub fn open<R: Serialize>(
+    path: &Path,
+    contents: &Contents<R>,
+) -> Result<JournalFile, JournalError> {
+    if contents.whole_bytes == 0 {
+        return rewrite(path, &contents.records);
+    }
+    let count = |number: usize| u64::try_from(number).unwrap_or(u64::MAX);
+    let open = || {
+        let file = OpenOptions::new().write(true).open(path)?;
+        let mut journal = JournalFile {
+            file,
+            length: count(contents.whole_bytes),
+            next: count(contents.records.len()).saturating_add(1),
+            broken: false,
+        };
+        journal.cut_back()?;
+        Ok(journal)
+    };
+    open().map_err(|source| failed(path, source))
+}
+
 impl JournalFile {
     /// How many records there are.
     #[must_use]
@@ -114,6 +140,9 @@ impl JournalFile {
         }
         if let Err(error) = self.file.sync_data() {
             self.broken = true;
+            if let Err(second) = self.cut_back() {
+                tracing::error!(error = %second, "what could not be synced could not be cut off either");
+            }
             return Err(error);
         }
         self.next = next;
@@ -149,7 +178,7 @@ fn failed(path: &Path, source: io::Error) -> JournalError {
 mod tests {
     use std::fs::OpenOptions;
 
-    use crate::agent::journal::file::{JournalError, JournalFile, load, rewrite};
+    use crate::agent::journal::file::{JournalError, JournalFile, load, open, rewrite};
 
     #[test]
     fn appends_survive_and_compaction_keeps_what_it_is_given() {
@@ -176,7 +205,14 @@ mod tests {
         bytes.truncate(bytes.len() - 3);
         std::fs::write(&path, &bytes).unwrap();
         let contents = load::<u64>(&path).unwrap();
-        assert_eq!((contents.records, contents.torn_bytes > 0), (vec![1], true));
+        assert_eq!(
+            (&contents.records, contents.torn_bytes > 0),
+            (&vec![1], true)
+        );
+        let mut journal = open(&path, &contents).unwrap();
+        journal.append(&[3_u64]).unwrap();
+        let contents = load::<u64>(&path).unwrap();
+        assert_eq!((contents.records, contents.torn_bytes), (vec![1, 3], 0));
         std::fs::write(&path, "something else\n").unwrap();
         assert!(matches!(
             load::<u64>(&path),

@@ -29,6 +29,8 @@ pub struct Line<R> {
 pub struct Contents<R> {
     /// The records, in order.
     pub records: Vec<R>,
+    /// Bytes up to the end of the last whole record.
+    pub whole_bytes: usize,
     /// Bytes of an interrupted write at the end, which nothing rests on.
     pub torn_bytes: usize,
 }
@@ -74,6 +76,7 @@ pub fn decode<R: DeserializeOwned>(bytes: &[u8]) -> Result<Contents<R>, Damage> 
         // The very first write was interrupted (or the file is empty): nothing was ever acknowledged.
         return Ok(Contents {
             records,
+            whole_bytes: 0,
             torn_bytes: bytes.len(),
         });
     }
@@ -105,6 +108,7 @@ pub fn decode<R: DeserializeOwned>(bytes: &[u8]) -> Result<Contents<R>, Damage> 
     }
     Ok(Contents {
         records,
+        whole_bytes: bytes.len().saturating_sub(rest.len()),
         torn_bytes: rest.len(),
     })
 }

@@ -1,0 +1,172 @@
+//! `bind`: writes the marker that says whose token it is. The only act by which an agent takes a token.
+
+use anyhow::{Context as _, bail};
+
+use crate::agent::commands::open::{self, Own};
+use crate::agent::commands::say;
+use crate::agent::config::Config;
+use crate::agent::journal::file;
+use crate::decide::agent::record::{JournalRecord, Record};
+use crate::keystore::host::handle::HostHandle;
+use crate::keystore::host::protocol::deadline;
+use crate::model::ids::Epoch;
+use crate::model::job::{TokenAnswer, TokenIdentity, TokenJob, TokenOutcome};
+use crate::model::keystore::Marker;
+
+/// What is to be done, from what journal and token say.
+#[derive(Debug, PartialEq, Eq)]
+enum Plan {
+    /// Journal and token agree already.
+    Nothing,
+    /// Write the marker; the journal has it from an attempt that was interrupted, or gets it first.
+    Write { journal_first: bool },
+}
+
+/// Binds the configured token to this agent's keystore, epoch 1.
+///
+/// # Errors
+/// If the token is another keystore's, was bound before, or cannot be opened.
+pub fn bind(config: &Config) -> anyhow::Result<()> {
+    let own = open::own(config)?;
+    let _lock = own.state.lock()?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    runtime.block_on(async {
+        let host = open::host(config, &own.state)?;
+        let bound = bind_on(&own, &host).await;
+        drop(perform(&host, TokenJob::Stop).await);
+        bound
+    })
+}
+
+async fn bind_on(own: &Own, host: &HostHandle) -> anyhow::Result<()> {
+    let records = file::load::<JournalRecord>(&own.state.journal())?.records;
+    let TokenAnswer::Identity(token) = perform(host, TokenJob::Identify).await? else {
+        bail!("the module host answered another question");
+    };
+    let marker = Marker {
+        keystore: own.keystore,
+        epoch: Epoch(1),
+    };
+    if let Plan::Write { journal_first } = plan(marker, own.bound(&records), &records, &token)? {
+        if journal_first {
+            // First the journal: a marker without a journal means that the journal was lost.
+            let mut all = records;
+            all.push(JournalRecord::V1(Record::Bound(marker)));
+            drop(file::rewrite(&own.state.journal(), &all)?);
+        }
+        perform(host, TokenJob::Bind(marker))
+            .await
+            .context("the marker could not be written; run `bind` again")?;
+    }
+    say(&format!(
+        "bound: token {:?} (serial {}) is keystore {}, epoch {}",
+        token.info.label, token.info.serial, marker.keystore, marker.epoch
+    ))
+}
+
+fn plan(
+    wanted: Marker,
+    bound: Option<Marker>,
+    records: &[JournalRecord],
+    token: &TokenIdentity,
+) -> anyhow::Result<Plan> {
+    let used = records
+        .iter()
+        .any(|JournalRecord::V1(record)| !matches!(record, Record::Bound(_)));
+    match (token.markers.as_slice(), bound) {
+        ([], None) if !used => Ok(Plan::Write {
+            journal_first: true,
+        }),
+        ([], Some(before)) if !used && before == wanted => Ok(Plan::Write {
+            journal_first: false,
+        }),
+        ([], _) => bail!(
+            "marker_missing: this keystore was in use, and its token has lost the marker: it was re-initialised, restored or \
+             swapped; nothing was changed"
+        ),
+        ([found], Some(before)) if *found == before => Ok(Plan::Nothing),
+        ([found], _) if found.keystore == wanted.keystore => bail!(
+            "journal_lost: the token carries this keystore's marker (epoch {}), and the journal in state_dir does not know \
+             it; restore state_dir from a backup; nothing was changed",
+            found.epoch
+        ),
+        ([found], _) => bail!(
+            "token_belongs_to: the token belongs to keystore {} (epoch {}); nothing was changed",
+            found.keystore,
+            found.epoch
+        ),
+        (several, _) => bail!(
+            "the token carries {} markers; remove what is not this agent's by hand; nothing was changed",
+            several.len()
+        ),
+    }
+}
+
+async fn perform(host: &HostHandle, job: TokenJob) -> anyhow::Result<TokenAnswer> {
+    let deadline = deadline(&job);
+    match host.perform(job, deadline).await {
+        TokenOutcome::Done(answer) => Ok(answer),
+        TokenOutcome::Failed(failure) => Err(failure.into()),
+        TokenOutcome::Unknown { why } => bail!("nobody knows what became of it: {why}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::agent::commands::bind::{Plan, plan};
+    use crate::decide::agent::record::{JournalRecord, Record};
+    use crate::model::ids::{Epoch, KeystoreId, SessionNumber, Term};
+    use crate::model::job::TokenIdentity;
+    use crate::model::keystore::{Marker, TokenInfo};
+
+    fn marker(keystore: u128, epoch: u64) -> Marker {
+        Marker {
+            keystore: KeystoreId::from_uuid(uuid::Uuid::from_u128(keystore)),
+            epoch: Epoch(epoch),
+        }
+    }
+
+    fn check(markers: &[Marker], bound: bool, used: bool, expected: Result<Plan, &str>) {
+        let mut records = Vec::new();
+        if bound {
+            records.push(JournalRecord::V1(Record::Bound(marker(1, 1))));
+        }
+        if used {
+            records.push(JournalRecord::V1(Record::Session {
+                number: SessionNumber(1),
+                highest: Term(1),
+            }));
+        }
+        let token = TokenIdentity {
+            info: TokenInfo::default(),
+            markers: markers.to_vec(),
+        };
+        let found = plan(marker(1, 1), bound.then(|| marker(1, 1)), &records, &token);
+        match (found, expected) {
+            (Ok(found), Ok(expected)) => assert_eq!(found, expected),
+            (Err(found), Err(expected)) => {
+                assert!(found.to_string().starts_with(expected), "{found}");
+            }
+            (found, expected) => panic!("{found:?}, not {expected:?}"),
+        }
+    }
+
+    #[test]
+    fn a_token_is_taken_once_and_never_from_another() {
+        let write = |journal_first| Ok(Plan::Write { journal_first });
+        check(&[], false, false, write(true));
+        check(&[], true, false, write(false));
+        check(&[marker(1, 1)], true, false, Ok(Plan::Nothing));
+        check(&[marker(1, 1)], true, true, Ok(Plan::Nothing));
+        check(&[], true, true, Err("marker_missing: "));
+        check(&[], false, true, Err("marker_missing: "));
+        check(&[marker(1, 1)], false, false, Err("journal_lost: "));
+        check(&[marker(1, 2)], true, true, Err("journal_lost: "));
+        check(&[marker(2, 1)], false, false, Err("token_belongs_to: "));
+        check(&[marker(2, 1)], true, true, Err("token_belongs_to: "));
+        let two = [marker(1, 1), marker(2, 1)];
+        check(&two, true, true, Err("the token carries 2 markers"));
+    }
+}

@@ -1,0 +1,248 @@
+//! `serve`: everything together, until a signal.
+
+use std::path::Path;
+use std::sync::atomic::AtomicU64;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::{mpsc, watch};
+use tokio_util::sync::CancellationToken;
+use tonic::transport::Server;
+use tonic_health::ServingStatus;
+use tonic_health::server::HealthReporter;
+use uuid::Uuid;
+
+use crate::agent::commands::check_files;
+use crate::agent::commands::open::{self, Own};
+use crate::agent::config::Config;
+use crate::agent::driver::{Driver, Message, Parts, Shown};
+use crate::agent::durable;
+use crate::agent::journal::file::{self, JournalFile};
+use crate::agent::journal::writer::JournalWriter;
+use crate::agent::service::endpoint::{AgentService, Shared};
+use crate::clock::{self, Monotonic};
+use crate::decide::agent::Machine;
+use crate::decide::agent::io::{Pace, Setup};
+use crate::decide::agent::record::JournalRecord;
+use crate::model::ids::{BootId, Epoch};
+use crate::model::keystore::{Health, Marker, Variant};
+use crate::tls;
+use crate::wire::limits::MESSAGE_BYTES_MAX;
+use crate::wire::v1::DESCRIPTORS;
+use crate::wire::v1::agent_server::AgentServer;
+
+/// Most connections at once: the coordinators of a fleet, their health checks, and people who look.
+const CONNECTIONS_MAX: usize = 64;
+
+/// Most calls under way on one connection.
+const CALLS_PER_CONNECTION_MAX: usize = 256;
+
+/// How often a silent connection is asked whether it is still there, and how long it may take to answer.
+const KEEPALIVE: Duration = Duration::from_secs(20);
+
+/// How long connections may take to end once the streams have.
+const DRAIN: Duration = Duration::from_secs(5);
+
+/// The journal is rewritten at a start if it holds this many times what is needed.
+const COMPACTION_FACTOR: usize = 2;
+
+/// A journal of fewer records is not worth rewriting.
+const COMPACTION_RECORDS_MIN: usize = 1_000;
+
+/// Serves until SIGTERM or SIGINT.
+///
+/// # Errors
+/// What keeps it from starting: config (exit code 78), state directory, journal, address.
+pub fn serve(config: &Config, file: &Path) -> anyhow::Result<()> {
+    check_files(config, file)?;
+    let own = open::own(config)?;
+    let _lock = own.state.lock()?;
+    tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()?
+        .block_on(run(config, own))
+}
+
+async fn run(config: &Config, own: Own) -> anyhow::Result<()> {
+    let started = Monotonic::now();
+    let tls = tls::config::server_config(&open::tls_identity(config)?)?;
+    let recovered = recover(config, &own, started)?;
+    let listener = tls::serve::listen(config.listen).await?;
+    tell_address(&own, &listener)?;
+    let stop = stop_on_signals()?;
+    let (journal, written) = JournalWriter::start(recovered.file)?;
+    let (driver, messages, shown) = Driver::new(Parts {
+        machine: recovered.machine,
+        started,
+        internal: config.variant == Variant::Internal,
+        journal,
+        written,
+        journal_records: recovered.records,
+        host: open::host(config, &own.state)?,
+    });
+    let driver = tokio::spawn(driver.run(stop.clone()));
+    let (health, health_service) = tonic_health::server::health_reporter();
+    let follow = tokio::spawn(follow_health(health, shown.clone(), stop.clone()));
+    let reflection = tonic_reflection::server::Builder::configure()
+        .register_encoded_file_descriptor_set(DESCRIPTORS)
+        .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+        .build_v1()?;
+    let service = service(config, own, recovered.bound, messages, shown);
+    let server = Server::builder()
+        .http2_keepalive_interval(Some(KEEPALIVE))
+        .http2_keepalive_timeout(Some(KEEPALIVE))
+        .concurrency_limit_per_connection(CALLS_PER_CONNECTION_MAX)
+        .add_service(health_service)
+        .add_service(reflection)
+        .add_service(service)
+        .serve_with_incoming_shutdown(
+            tls::serve::incoming(listener, tls, CONNECTIONS_MAX),
+            stop.clone().cancelled_owned(),
+        );
+    let drained = async {
+        stop.cancelled().await;
+        tokio::time::sleep(DRAIN).await;
+    };
+    tokio::select! {
+        served = server => served.context("the server failed")?,
+        () = drained => tracing::info!("some connections did not end in time"),
+    }
+    stop.cancel();
+    driver.await.context("the driver failed")?;
+    follow.abort();
+    tracing::info!("stopped");
+    Ok(())
+}
+
+struct Recovered {
+    machine: Machine,
+    file: JournalFile,
+    records: u64,
+    bound: Option<Marker>,
+}
+
+/// The machine as the journal left it; the journal is made shorter where that is worth it.
+fn recover(config: &Config, own: &Own, started: Monotonic) -> anyhow::Result<Recovered> {
+    let path = own.state.journal();
+    let contents = file::load::<JournalRecord>(&path)?;
+    if contents.torn_bytes > 0 {
+        tracing::warn!(
+            bytes = contents.torn_bytes,
+            "the journal ends in an interrupted write; nothing rests on it"
+        );
+    }
+    let bound = own.bound(&contents.records);
+    let setup = Setup {
+        keystore: bound.map(|marker| marker.keystore),
+        epoch: bound.map_or(Epoch(0), |marker| marker.epoch),
+        boot: BootId::from_uuid(Uuid::new_v4()),
+        token_label: config.token.label.clone(),
+        token_serial: config.token.serial.clone(),
+        clock: clock::unix_ms(),
+        pace: Pace::default(),
+    };
+    let machine = Machine::recover(setup, contents.records.clone(), started.elapsed_ms());
+    let fewest = machine.records();
+    let worth = contents.records.len() >= COMPACTION_RECORDS_MIN
+        && contents.records.len() / COMPACTION_FACTOR >= fewest.len();
+    let file = if worth && own.bound(&fewest) == bound {
+        tracing::info!(
+            from = contents.records.len(),
+            to = fewest.len(),
+            "the journal is rewritten"
+        );
+        file::rewrite(&path, &fewest)?
+    } else {
+        file::open(&path, &contents)?
+    };
+    Ok(Recovered {
+        machine,
+        records: file.records(),
+        file,
+        bound,
+    })
+}
+
+fn service(
+    config: &Config,
+    own: Own,
+    bound: Option<Marker>,
+    messages: mpsc::Sender<Message>,
+    shown: watch::Receiver<Shown>,
+) -> AgentServer<AgentService> {
+    let service = AgentService::new(Shared {
+        bound: bound.map(|marker| (marker.keystore, marker.epoch)),
+        variant: config.variant,
+        peers: own.peers(),
+        identity: own.identity,
+        messages,
+        shown,
+        streams: AtomicU64::new(1),
+    });
+    AgentServer::new(service)
+        .max_decoding_message_size(MESSAGE_BYTES_MAX)
+        .max_encoding_message_size(MESSAGE_BYTES_MAX)
+}
+
+/// Writes the bound address where scripts find it, and removes what an earlier run left.
+fn tell_address(own: &Own, listener: &TcpListener) -> anyhow::Result<()> {
+    let address = listener.local_addr()?;
+    let path = own.state.listen_address();
+    durable::replace(&path, format!("{address}\n").as_bytes())
+        .with_context(|| format!("{} cannot be written", path.display()))?;
+    tracing::info!(%address, keystore = %own.keystore, identity = %own.identity.digest(), "listening");
+    Ok(())
+}
+
+/// The overall status says that the process serves; the service's own, whether its token can be used.
+async fn follow_health(
+    health: HealthReporter,
+    mut shown: watch::Receiver<Shown>,
+    stop: CancellationToken,
+) {
+    loop {
+        let well = shown.borrow_and_update().health == Some(Health::Ok);
+        let status = if well {
+            ServingStatus::Serving
+        } else {
+            ServingStatus::NotServing
+        };
+        health
+            .set_service_status("lockstep.agent.v1.Agent", status)
+            .await;
+        tokio::select! {
+            changed = shown.changed() => if changed.is_err() { break },
+            () = stop.cancelled() => break,
+        }
+    }
+    for service in ["", "lockstep.agent.v1.Agent"] {
+        health
+            .set_service_status(service, ServingStatus::NotServing)
+            .await;
+    }
+}
+
+/// The first signal stops gracefully; a second one at once. The module host ends after its call either way.
+fn stop_on_signals() -> anyhow::Result<CancellationToken> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let stop = CancellationToken::new();
+    let told = stop.clone();
+    drop(tokio::spawn(async move {
+        loop {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+            }
+            if told.is_cancelled() {
+                tracing::warn!("second signal: ending at once");
+                std::process::exit(1);
+            }
+            tracing::info!("stopping");
+            told.cancel();
+        }
+    }));
+    Ok(stop)
+}
