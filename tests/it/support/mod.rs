@@ -5,6 +5,7 @@
     reason = "fixtures offer more than each test takes, and live in a binary"
 )]
 
+pub mod agent;
 pub mod fleet;
 pub mod softhsm;
 

@@ -1,0 +1,319 @@
+//! Real agents on real tokens: the `lockstep-agent` binary with certificates of a CA of its own.
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use lockstep::cli::authority::{self, Order};
+use lockstep::clock::unix_ms;
+use lockstep::model::ids::{Digest, KeystoreId};
+use lockstep::model::keystore::{Health, Variant};
+use lockstep::model::protocol::Description;
+use lockstep::tls::config::Identity;
+use lockstep::tls::connect::connect;
+use lockstep::tls::name::{PeerName, Role};
+use lockstep::wire::v1;
+use lockstep::wire::v1::agent_client::AgentClient;
+use tempfile::TempDir;
+use tonic::transport::Channel;
+
+use crate::support::softhsm::{SoftHsm, Token};
+
+/// Long enough that only a fault reaches it, on a machine that does much else.
+pub const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Pause between two looks at a state that is waited for.
+const PAUSE: Duration = Duration::from_millis(20);
+
+/// A CA, tokens, and a coordinator's certificate.
+#[derive(Debug)]
+pub struct Fleet {
+    dir: TempDir,
+    hsm: SoftHsm,
+}
+
+/// One agent: config, state directory and, once started, process.
+#[derive(Debug)]
+pub struct Agent {
+    /// Its name in certificate and config.
+    pub name: String,
+    /// Its directory.
+    pub dir: PathBuf,
+    /// Its token.
+    pub token: Token,
+    child: Option<Child>,
+}
+
+impl Fleet {
+    /// A new CA with a coordinator.
+    pub fn new() -> Self {
+        let dir = TempDir::new().unwrap();
+        authority::init(&dir.path().join("ca"), "test", unix_ms()).unwrap();
+        let fleet = Self {
+            dir,
+            hsm: SoftHsm::new(),
+        };
+        fleet.issue(Role::Coordinator, "main");
+        fleet
+    }
+
+    /// The CA's directory, the coordinator's files are beside it in `main`.
+    pub fn dir(&self) -> &Path {
+        self.dir.path()
+    }
+
+    fn issue(&self, role: Role, name: &str) -> PathBuf {
+        let out = self.dir.path().join(name);
+        let name = PeerName::new(role, name).unwrap();
+        let order = Order {
+            name: &name,
+            hosts: &[],
+            days: 30,
+            now: unix_ms(),
+        };
+        authority::issue(&self.dir.path().join("ca"), &order, &out).unwrap();
+        out
+    }
+
+    /// The coordinator's certificate and key.
+    pub fn coordinator(&self) -> Identity {
+        let dir = self.dir.path().join("main");
+        Identity::load(
+            &dir.join("cert.pem"),
+            &dir.join("key.pem"),
+            &dir.join("ca.pem"),
+        )
+        .unwrap()
+    }
+
+    /// An agent on a token of its own name, after `init`.
+    pub fn agent(&self, name: &str, variant: Variant) -> Agent {
+        self.agent_on(name, variant, self.hsm.token(name))
+    }
+
+    /// An agent on a token that may have another agent already, after `init`.
+    pub fn agent_on(&self, name: &str, variant: Variant, token: Token) -> Agent {
+        let dir = self.issue(Role::Agent, name);
+        let config = format!(
+            "name = {name:?}\nlisten = \"127.0.0.1:0\"\nstate_dir = \"state\"\nvariant = {:?}\n\
+             [token]\nmodule = {:?}\nlabel = {:?}\nserial = {:?}\npin_file = {:?}\n\
+             [env]\nSOFTHSM2_CONF = {:?}\n\
+             [tls]\ncert = \"cert.pem\"\nkey = \"key.pem\"\nca = \"ca.pem\"\n",
+            variant.name(),
+            token.module,
+            token.label,
+            token.serial,
+            token.pin_file,
+            token.conf
+        );
+        std::fs::write(dir.join("agent.toml"), config).unwrap();
+        let agent = Agent {
+            name: name.to_owned(),
+            dir,
+            token,
+            child: None,
+        };
+        agent.ok(&["init"]);
+        agent
+    }
+
+    /// An agent on a token of its own name, bound and started.
+    pub fn running(&self, name: &str, variant: Variant) -> Agent {
+        let mut agent = self.agent(name, variant);
+        agent.ok(&["bind"]);
+        agent.start();
+        agent
+    }
+
+    /// A client with the coordinator's certificate.
+    pub async fn client(&self, agent: &Agent) -> AgentClient<Channel> {
+        AgentClient::new(self.channel(agent).await)
+    }
+
+    /// A connection with the coordinator's certificate.
+    pub async fn channel(&self, agent: &Agent) -> Channel {
+        let name = PeerName::new(Role::Agent, &agent.name).unwrap();
+        let endpoint = format!("https://{}", agent.address());
+        connect(&endpoint, &name, &self.coordinator())
+            .await
+            .unwrap()
+    }
+
+    /// Asks until the agent's description is as wanted.
+    pub async fn described(
+        &self,
+        agent: &Agent,
+        wanted: impl Fn(&Description) -> bool,
+    ) -> Description {
+        let mut client = self.client(agent).await;
+        let until = Instant::now() + PATIENCE;
+        loop {
+            let answer = client.describe(v1::DescribeRequest {}).await.unwrap();
+            let description = Description::try_from(answer.into_inner()).unwrap();
+            if wanted(&description) {
+                return description;
+            }
+            assert!(Instant::now() < until, "{description:?}\n{}", agent.log());
+            tokio::time::sleep(PAUSE).await;
+        }
+    }
+
+    /// Waits until the agent's token is open and prepared.
+    pub async fn ready(&self, agent: &Agent) -> Description {
+        let ready = |seen: &Description| seen.health == Health::Ok && seen.capabilities.is_some();
+        self.described(agent, ready).await
+    }
+}
+
+impl Agent {
+    /// Runs a command of the binary with this agent's config.
+    pub fn run(&self, args: &[&str]) -> Output {
+        Command::new(env!("CARGO_BIN_EXE_lockstep-agent"))
+            .args(args)
+            .arg("--config")
+            .arg(self.dir.join("agent.toml"))
+            .output()
+            .unwrap()
+    }
+
+    /// Runs a command that must succeed; what it printed.
+    pub fn ok(&self, args: &[&str]) -> String {
+        let output = self.run(args);
+        assert!(output.status.success(), "{args:?}: {output:?}");
+        String::from_utf8(output.stdout).unwrap()
+    }
+
+    /// Runs a command that must fail; its exit code and what it said.
+    pub fn fails(&self, args: &[&str]) -> (i32, String) {
+        let output = self.run(args);
+        let said = String::from_utf8(output.stderr).unwrap();
+        let code = output.status.code().unwrap();
+        assert_ne!(code, 0, "{args:?}: {said}");
+        (code, said)
+    }
+
+    /// A line `key=value` that `identity` prints.
+    fn said(&self, key: &str) -> String {
+        let printed = self.ok(&["identity"]);
+        let line = printed.lines().find_map(|line| line.strip_prefix(key));
+        line.unwrap().to_owned()
+    }
+
+    /// The keystore id.
+    pub fn keystore(&self) -> KeystoreId {
+        self.said("keystore=").parse().unwrap()
+    }
+
+    /// SHA-256 of the identity key.
+    pub fn identity(&self) -> Digest {
+        self.said("identity=").parse().unwrap()
+    }
+
+    /// Lists another agent as trusted.
+    pub fn trust(&self, other: &Self) {
+        let (keystore, identity) = (other.keystore().to_string(), other.identity().to_string());
+        self.ok(&[
+            "peer",
+            "add",
+            "--keystore",
+            &keystore,
+            "--identity",
+            &identity,
+        ]);
+    }
+
+    /// Starts the process and waits until it listens.
+    pub fn start(&mut self) {
+        let told = self.dir.join("state/listen.addr");
+        drop(std::fs::remove_file(&told));
+        let log = File::options()
+            .create(true)
+            .append(true)
+            .open(self.dir.join("log"))
+            .unwrap();
+        let child = Command::new(env!("CARGO_BIN_EXE_lockstep-agent"))
+            .args(["serve", "--config"])
+            .arg(self.dir.join("agent.toml"))
+            .env("LOCKSTEP_LOG", "lockstep=debug")
+            .stdin(Stdio::null())
+            .stderr(log)
+            .spawn()
+            .unwrap();
+        self.child = Some(child);
+        self.wait(|agent| {
+            let ended = agent.child.as_mut().unwrap().try_wait().unwrap();
+            assert!(ended.is_none(), "{ended:?}\n{}", agent.log());
+            told.exists()
+        });
+    }
+
+    /// Waits for a state.
+    pub fn wait(&mut self, reached: impl Fn(&mut Self) -> bool) {
+        let until = Instant::now() + PATIENCE;
+        while !reached(self) {
+            assert!(Instant::now() < until, "not reached\n{}", self.log());
+            std::thread::sleep(PAUSE);
+        }
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> String {
+        let told = std::fs::read_to_string(self.dir.join("state/listen.addr")).unwrap();
+        told.trim().to_owned()
+    }
+
+    /// All that it and its module hosts logged.
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(self.dir.join("log")).unwrap_or_default()
+    }
+
+    /// The process.
+    pub fn pid(&self) -> u32 {
+        self.child.as_ref().unwrap().id()
+    }
+
+    /// Its module host, if one is running.
+    pub fn module_host(&self) -> Option<u32> {
+        let parent = self.pid().to_string();
+        let processes = std::fs::read_dir("/proc").unwrap();
+        processes
+            .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse::<u32>().ok())
+            .find(|pid| {
+                let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+                // pid (name) state parent ...; the name may hold anything.
+                let fields = stat.rsplit_once(')').map_or("", |(_, rest)| rest);
+                let mut fields = fields.split_whitespace();
+                let state = fields.next();
+                fields.next() == Some(&parent) && state != Some("Z")
+            })
+    }
+
+    /// Ends the process with a signal (its name for `kill`) and waits for it; its exit code.
+    pub fn end(&mut self, signal: &str) -> Option<i32> {
+        send_signal(self.pid(), signal);
+        let mut child = self.child.take().unwrap();
+        child.wait().unwrap().code()
+    }
+}
+
+impl Drop for Agent {
+    fn drop(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            drop(child.kill());
+            drop(child.wait());
+            if std::thread::panicking() {
+                eprintln!("log of agent {}:\n{}", self.name, self.log());
+            }
+        }
+    }
+}
+
+/// Sends a signal to a process that a test has started.
+pub fn send_signal(pid: u32, signal: &str) {
+    let sent = Command::new("kill")
+        .args([format!("-{signal}"), pid.to_string()])
+        .status()
+        .unwrap();
+    assert!(sent.success(), "kill -{signal} {pid}");
+}
