@@ -18,7 +18,7 @@ pub fn init(config: &Config) -> anyhow::Result<()> {
     print(state.keystore_or_new()?, identity.digest())
 }
 
-/// Prints who the agent is.
+/// Prints who the agent is: `KEYSTORE IDENTITY`, as `peer add` wants them on other agents.
 ///
 /// # Errors
 /// Before `init`.
@@ -28,6 +28,5 @@ pub fn identity(config: &Config) -> anyhow::Result<()> {
 }
 
 fn print(keystore: KeystoreId, identity: Digest) -> anyhow::Result<()> {
-    say(&format!("keystore={keystore}"))?;
-    say(&format!("identity={identity}"))
+    say(&format!("{keystore} {identity}"))
 }

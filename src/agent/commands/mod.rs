@@ -38,11 +38,11 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Make the state directory with a keystore id and an identity key; print both. Safe to repeat.
+    /// Make the state directory with a keystore id and an identity key; print both as `identity` does. Safe to repeat.
     Init(WithConfig),
     /// Write this keystore's marker onto the token. Once, before the first `serve`.
     Bind(WithConfig),
-    /// Print keystore id and identity, as `keystore=ID` and `identity=HEX`.
+    /// Print `KEYSTORE IDENTITY`: the keystore id and the SHA-256 of the identity key.
     Identity(WithConfig),
     /// Say whom this agent trusts about keys.
     Peer {

@@ -193,34 +193,28 @@ impl Agent {
         (code, said)
     }
 
-    /// A line `key=value` that `identity` prints.
-    fn said(&self, key: &str) -> String {
+    /// What `identity` prints.
+    fn said(&self) -> (String, String) {
         let printed = self.ok(&["identity"]);
-        let line = printed.lines().find_map(|line| line.strip_prefix(key));
-        line.unwrap().to_owned()
+        let (keystore, identity) = printed.trim().split_once(' ').unwrap();
+        (keystore.to_owned(), identity.to_owned())
     }
 
     /// The keystore id.
     pub fn keystore(&self) -> KeystoreId {
-        self.said("keystore=").parse().unwrap()
+        self.said().0.parse().unwrap()
     }
 
     /// SHA-256 of the identity key.
     pub fn identity(&self) -> Digest {
-        self.said("identity=").parse().unwrap()
+        self.said().1.parse().unwrap()
     }
 
     /// Lists another agent as trusted.
     pub fn trust(&self, other: &Self) {
-        let (keystore, identity) = (other.keystore().to_string(), other.identity().to_string());
-        self.ok(&[
-            "peer",
-            "add",
-            "--keystore",
-            &keystore,
-            "--identity",
-            &identity,
-        ]);
+        let (keystore, identity) = other.said();
+        let peer = ["--keystore", &keystore, "--identity", &identity];
+        self.ok(&[&["peer", "add"][..], &peer[..]].concat());
     }
 
     /// Starts the process and waits until it listens.
