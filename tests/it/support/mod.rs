@@ -7,6 +7,8 @@
 
 pub mod agent;
 pub mod fleet;
+pub mod paper;
+pub mod rest;
 pub mod softhsm;
 
 use std::path::PathBuf;
