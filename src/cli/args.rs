@@ -4,19 +4,54 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
+use crate::cli::commands::audit::AuditCommand;
 use crate::cli::commands::ca::CaCommand;
+use crate::cli::commands::differences::DifferencesArgs;
+use crate::cli::commands::key::KeyCommand;
+use crate::cli::commands::keystore::KeystoreCommand;
+use crate::cli::commands::template::TemplateCommand;
+use crate::cli::commands::vault::VaultCommand;
+use crate::cli::context::Format;
 
 /// Keeps cryptographic keys in step across many PKCS#11 keystores.
 #[derive(Debug, Parser)]
 #[command(
     name = "lockstep",
     version,
-    after_help = "Exit codes: 0 done (with --wait: confirmed everywhere), 1 error, 2 usage, 3 refused, 75 not yet confirmed."
+    after_help = "Exit codes: 0 done (with --wait: confirmed everywhere), 1 error, 2 usage, \
+                  3 refused, 75 not yet confirmed or nobody answers (try again)."
 )]
 pub struct CommandLine {
+    /// How to reach the coordinator.
+    #[command(flatten)]
+    pub connection: Connection,
     /// What to do.
     #[command(subcommand)]
     pub command: Command,
+}
+
+/// How to reach the coordinator, and the form of its answers.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Connection")]
+pub struct Connection {
+    /// The coordinator's REST API, such as https://lockstep.example:8420.
+    #[arg(long, global = true, env = "LOCKSTEP_URL")]
+    pub url: Option<String>,
+    /// File that holds the API token; only its owner may read it.
+    #[arg(long, global = true, value_name = "FILE", env = "LOCKSTEP_TOKEN_FILE")]
+    pub token_file: Option<PathBuf>,
+    /// CA to trust for HTTPS (PEM), instead of the system's.
+    #[arg(long, global = true, value_name = "FILE", env = "LOCKSTEP_CA")]
+    pub ca: Option<PathBuf>,
+    /// The form of results.
+    #[arg(
+        long,
+        global = true,
+        value_enum,
+        default_value = "table",
+        env = "LOCKSTEP_OUTPUT"
+    )]
+    pub output: Format,
 }
 
 /// What to do.
@@ -27,6 +62,23 @@ pub enum Command {
     /// The fleet's certificate authority: works on files, asks nobody.
     #[command(subcommand)]
     Ca(CaCommand),
+    /// Vaults: boundaries of templates, keys and keystores.
+    #[command(subcommand)]
+    Vault(VaultCommand),
+    /// Key templates: what keys look like and where they go.
+    #[command(subcommand)]
+    Template(TemplateCommand),
+    /// Keystores: tokens, each behind its agent.
+    #[command(subcommand)]
+    Keystore(KeystoreCommand),
+    /// Managed keys.
+    #[command(subcommand)]
+    Key(KeyCommand),
+    /// All that is not as wanted, anywhere.
+    Differences(DifferencesArgs),
+    /// What was asked, by whom.
+    #[command(subcommand)]
+    Audit(AuditCommand),
 }
 
 /// What the coordinator needs to run.
@@ -45,6 +97,35 @@ impl CommandLine {
             Some(args)
         } else {
             None
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use crate::cli::args::CommandLine;
+
+    #[test]
+    fn the_command_line_is_sound() {
+        CommandLine::command().debug_assert();
+    }
+
+    /// Tokens and PINs are never arguments: every user of the machine can read those.
+    #[test]
+    fn no_secret_is_an_argument() {
+        fn names(command: &clap::Command, found: &mut Vec<String>) {
+            found.extend(command.get_arguments().map(|arg| arg.get_id().to_string()));
+            for inner in command.get_subcommands() {
+                names(inner, found);
+            }
+        }
+        let mut found = Vec::new();
+        names(&CommandLine::command(), &mut found);
+        assert!(found.contains(&"token_file".to_owned()));
+        for secret in ["token", "pin", "password", "secret"] {
+            assert!(!found.contains(&secret.to_owned()), "{secret}");
         }
     }
 }

@@ -1,3 +1,10 @@
 //! The commands, a file per noun.
 
+pub mod audit;
 pub mod ca;
+pub mod differences;
+pub mod key;
+pub mod keystore;
+pub mod template;
+pub mod vault;
+pub mod words;

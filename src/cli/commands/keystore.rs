@@ -1,0 +1,353 @@
+//! `lockstep keystore`.
+
+use std::collections::BTreeSet;
+
+use clap::{Args, Subcommand};
+
+use crate::cli::client::{Change, Verb};
+use crate::cli::commands::key::records;
+use crate::cli::commands::words::variant;
+use crate::cli::context::Context;
+use crate::cli::exit::Exit;
+use crate::cli::find::{self, keystore_path};
+use crate::cli::table::{age, fields, or_dash, words};
+use crate::model::keystore::Variant;
+use crate::model::vault::UnixMs;
+use crate::rest::extension::{UnmanagedList, UnmanagedObject};
+use crate::rest::keystore::{
+    HealthStatus, Keystore, KeystoreCreate, KeystoreList, KeystorePatch, KeystoreStatus, PKCS11,
+};
+use crate::rest::list::IdRef;
+use crate::rest::managed_key::ManagedKeyList;
+
+/// What to do with keystores.
+#[derive(Debug, Subcommand)]
+pub enum KeystoreCommand {
+    /// Add one: its agent is asked who it is first.
+    Create(Box<CreateArgs>),
+    /// Try to reach an agent and show who it is; nothing is stored.
+    Test(Box<CreateArgs>),
+    /// List them.
+    List {
+        /// Only those of this vault.
+        #[arg(long)]
+        vault: Option<String>,
+        /// Only those in this group.
+        #[arg(long)]
+        group: Option<String>,
+    },
+    /// Show one.
+    Show(Named),
+    /// Show how well one is; exits with 75 while it is not well.
+    Status(Named),
+    /// Change its groups, its description, or how its agent is reached.
+    Update(Box<UpdateArgs>),
+    /// Take it out.
+    Delete {
+        #[command(flatten)]
+        named: Named,
+        /// What becomes of the keys on it: restrict (refuse while there are any), disconnect (leave them),
+        /// deactivate or destroy (there, first).
+        #[arg(long, default_value = "restrict", value_parser = ["restrict", "disconnect", "deactivate", "destroy"])]
+        mode: String,
+    },
+    /// List the keys that are on it.
+    Keys(Named),
+    /// List the keys on its token that nobody manages.
+    Unmanaged(Named),
+}
+
+/// Names a keystore.
+#[derive(Debug, Args)]
+pub struct Named {
+    /// Its name or id.
+    keystore: String,
+    /// The vault it is in, where its name is not unique.
+    #[arg(long)]
+    vault: Option<String>,
+}
+
+/// What a new keystore needs.
+#[derive(Debug, Args)]
+pub struct CreateArgs {
+    /// The vault it belongs to.
+    #[arg(long)]
+    vault: String,
+    /// Its name, 1 to 100 characters; left out: the token's label.
+    #[arg(long)]
+    name: Option<String>,
+    /// Its agent's address, https://host:port.
+    #[arg(long)]
+    endpoint: String,
+    /// The URI name in its agent's certificate, spiffe://lockstep/agent/NAME.
+    #[arg(long)]
+    agent: String,
+    /// internal: may make keys; external: only receives them.
+    #[arg(long, default_value = "external", value_parser = variant)]
+    variant: Variant,
+    /// Group that it is in; may be given more than once.
+    #[arg(long = "group", value_name = "GROUP")]
+    groups: Vec<String>,
+    /// What it is, at most 200 characters.
+    #[arg(long)]
+    description: Option<String>,
+    /// Where it stands.
+    #[arg(long)]
+    location: Option<String>,
+}
+
+/// What of a keystore can change.
+#[derive(Debug, Args)]
+pub struct UpdateArgs {
+    #[command(flatten)]
+    named: Named,
+    /// The new name.
+    #[arg(long)]
+    name: Option<String>,
+    /// The new description.
+    #[arg(long)]
+    description: Option<String>,
+    /// The new location.
+    #[arg(long)]
+    location: Option<String>,
+    /// Group to join; keys follow by `key update-from-template`.
+    #[arg(long = "add-group", value_name = "GROUP")]
+    add_groups: Vec<String>,
+    /// Group to leave; keys follow by `key update-from-template`.
+    #[arg(long = "remove-group", value_name = "GROUP")]
+    remove_groups: Vec<String>,
+    /// Its agent's new address.
+    #[arg(long)]
+    endpoint: Option<String>,
+    /// Its agent's new URI name.
+    #[arg(long)]
+    agent: Option<String>,
+}
+
+/// Runs it.
+///
+/// # Errors
+/// A refusal, or whatever stands in the way of asking.
+pub fn run(command: KeystoreCommand, context: &mut Context<'_, '_>) -> anyhow::Result<Exit> {
+    let now = context.now;
+    match command {
+        KeystoreCommand::Create(args) => {
+            let made = create(*args, false, context)?;
+            context.show(&made, |keystore| {
+                format!("keystore {} added: {}", keystore.name, keystore.id)
+            })?;
+        }
+        KeystoreCommand::Test(args) => {
+            let seen = create(*args, true, context)?;
+            context.show(&seen, |keystore| page(keystore, now))?;
+        }
+        KeystoreCommand::List { vault, group } => return list(vault, group, context),
+        KeystoreCommand::Show(named) => {
+            let found = find::keystore(&context.client, named.vault.as_deref(), &named.keystore)?;
+            context.show(&found.value, |keystore| page(keystore, now))?;
+        }
+        KeystoreCommand::Status(named) => return status(&named, context),
+        KeystoreCommand::Update(args) => {
+            let changed = update(*args, context)?;
+            context.show(&changed, |keystore| page(keystore, now))?;
+        }
+        KeystoreCommand::Delete { named, mode } => {
+            let seen = find::keystore(&context.client, named.vault.as_deref(), &named.keystore)?;
+            let change = Change::default().resting_on(&seen).asking("mode", mode);
+            let path = keystore_path(&seen.value.id);
+            context.client.remove(&path, &change)?;
+            context.say(&format!("keystore {} taken out", seen.value.name))?;
+        }
+        KeystoreCommand::Keys(named) => {
+            let id = id(&named, context)?;
+            let path = format!("{}/managed_keys", keystore_path(&id));
+            let found = context.client.all::<ManagedKeyList>(&path, &[])?;
+            return records::list(&found, context);
+        }
+        KeystoreCommand::Unmanaged(named) => return unmanaged(&named, context),
+    }
+    Ok(Exit::Done)
+}
+
+fn id(named: &Named, context: &Context<'_, '_>) -> anyhow::Result<String> {
+    let vault = named.vault.as_deref();
+    Ok(find::keystore_id(&context.client, vault, &named.keystore)?)
+}
+
+fn create(args: CreateArgs, dry_run: bool, context: &Context<'_, '_>) -> anyhow::Result<Keystore> {
+    let body = KeystoreCreate {
+        kind: PKCS11.to_owned(),
+        vault: IdRef {
+            id: find::vault_id(&context.client, &args.vault)?,
+        },
+        name: args.name,
+        description: args.description,
+        location: args.location,
+        groups: Some(args.groups),
+        pkcs11_agent_endpoint: args.endpoint,
+        pkcs11_agent_identity: args.agent,
+        pkcs11_variant: Some(args.variant),
+    };
+    let mut change = Change::with_body(&body)?;
+    if dry_run {
+        change = change.asking("dry_run", "true");
+    }
+    let made = context
+        .client
+        .change(Verb::Post, "/api/v4/keystores", &change)?;
+    Ok(made.value)
+}
+
+fn list(
+    vault: Option<String>,
+    group: Option<String>,
+    context: &mut Context<'_, '_>,
+) -> anyhow::Result<Exit> {
+    let vault = vault.map(|named| find::vault_id(&context.client, &named));
+    let vault = vault.transpose()?;
+    let mut query = Vec::new();
+    query.extend(vault.as_deref().map(|id| ("vault.id", id)));
+    query.extend(group.as_deref().map(|group| ("group", group)));
+    let found = context
+        .client
+        .all::<KeystoreList>("/api/v4/keystores", &query)?;
+    let header = [
+        "NAME", "VARIANT", "GROUPS", "HEALTH", "TOKEN", "VAULT", "ID",
+    ];
+    context.show_list(&found, &header, row)
+}
+
+fn status(named: &Named, context: &mut Context<'_, '_>) -> anyhow::Result<Exit> {
+    let path = format!("{}/status", keystore_path(&id(named, context)?));
+    let now = context.now;
+    let status: KeystoreStatus = context.client.one(&path)?.value;
+    context.show(&status, |status| {
+        fields(&[
+            ("Health", health(status.health_status).to_owned()),
+            ("Message", status.message.clone()),
+            ("Looked at", looked(status, now)),
+            ("Unmanaged keys", status.unmanaged_count.to_string()),
+        ])
+    })?;
+    match status.health_status {
+        HealthStatus::Ok => Ok(Exit::Done),
+        HealthStatus::NotResponding
+        | HealthStatus::ConfigurationError
+        | HealthStatus::PendingCheck => Ok(Exit::NotYet),
+    }
+}
+
+fn update(args: UpdateArgs, context: &Context<'_, '_>) -> anyhow::Result<Keystore> {
+    let named = &args.named;
+    let seen = find::keystore(&context.client, named.vault.as_deref(), &named.keystore)?;
+    let mut groups: BTreeSet<String> = seen.value.groups.iter().cloned().collect();
+    for group in &args.remove_groups {
+        anyhow::ensure!(
+            groups.remove(group),
+            "keystore {} is not in group {group:?}",
+            seen.value.name
+        );
+    }
+    groups.extend(args.add_groups.iter().cloned());
+    let regrouped = !(args.add_groups.is_empty() && args.remove_groups.is_empty());
+    let body = KeystorePatch {
+        name: args.name,
+        description: args.description,
+        location: args.location,
+        groups: regrouped.then(|| groups.into_iter().collect()),
+        pkcs11_agent_endpoint: args.endpoint,
+        pkcs11_agent_identity: args.agent,
+    };
+    let change = Change::with_body(&body)?.resting_on(&seen);
+    let path = keystore_path(&seen.value.id);
+    Ok(context.client.change(Verb::Patch, &path, &change)?.value)
+}
+
+fn unmanaged(named: &Named, context: &mut Context<'_, '_>) -> anyhow::Result<Exit> {
+    let id = id(named, context)?;
+    let path = format!("/api/lockstep/v1/keystores/{id}/unmanaged");
+    let found = context.client.all::<UnmanagedList>(&path, &[])?;
+    let header = ["TYPE", "LABEL", "CKA_ID", "BITS", "USAGE", "EXTRACTABLE"];
+    context.show_list(&found, &header, unmanaged_row)
+}
+
+fn unmanaged_row(object: &UnmanagedObject) -> Vec<String> {
+    let usage: Vec<&str> = object.usage.iter().map(|usage| usage.name()).collect();
+    let extractable = match object.extractable {
+        Some(true) => "yes",
+        Some(false) => "no",
+        None => "-",
+    };
+    vec![
+        words(&object.kind),
+        or_dash(&object.label_in_keystore),
+        or_dash(&object.key_id_in_keystore),
+        object
+            .size
+            .map_or_else(|| "-".to_owned(), |bits| bits.to_string()),
+        or_dash(&usage.join(",")),
+        extractable.to_owned(),
+    ]
+}
+
+const fn health(status: HealthStatus) -> &'static str {
+    match status {
+        HealthStatus::Ok => "ok",
+        HealthStatus::NotResponding => "not responding",
+        HealthStatus::ConfigurationError => "configuration error",
+        HealthStatus::PendingCheck => "pending check",
+    }
+}
+
+fn row(keystore: &Keystore) -> Vec<String> {
+    vec![
+        keystore.name.clone(),
+        keystore.pkcs11_variant.name().to_owned(),
+        or_dash(&keystore.groups.join(", ")),
+        health(keystore.status.health_status).to_owned(),
+        or_dash(keystore.pkcs11_token.model.trim()),
+        keystore.vault.name.clone(),
+        keystore.id.clone(),
+    ]
+}
+
+fn looked(status: &KeystoreStatus, now: UnixMs) -> String {
+    let at = status.last_heartbeat.as_deref();
+    at.map_or_else(String::new, |at| format!("{} ago", age(now, at)))
+}
+
+fn page(keystore: &Keystore, now: UnixMs) -> String {
+    let token = &keystore.pkcs11_token;
+    let health = health(keystore.status.health_status);
+    fields(&[
+        ("Keystore", keystore.name.clone()),
+        ("Id", keystore.id.clone()),
+        ("Vault", keystore.vault.name.clone()),
+        ("Description", keystore.description.clone()),
+        ("Location", keystore.location.clone()),
+        ("Variant", keystore.pkcs11_variant.name().to_owned()),
+        ("Groups", or_dash(&keystore.groups.join(", "))),
+        ("Health", format!("{health}: {}", keystore.status.message)),
+        ("Looked at", looked(&keystore.status, now)),
+        (
+            "Unmanaged keys",
+            keystore.status.unmanaged_count.to_string(),
+        ),
+        ("Agent", keystore.pkcs11_agent_endpoint.clone()),
+        ("Agent's name", keystore.pkcs11_agent_identity.clone()),
+        ("Agent's key", keystore.pkcs11_agent_key.clone()),
+        (
+            "Token",
+            format!("{} (serial {})", token.label, token.serial),
+        ),
+        (
+            "Model",
+            format!(
+                "{} {}, firmware {}",
+                token.manufacturer, token.model, token.firmware
+            ),
+        ),
+        ("Library", token.library.clone()),
+        ("Strategy", keystore.pkcs11_strategy.clone()),
+    ])
+}

@@ -1,0 +1,139 @@
+//! `lockstep vault`.
+
+use clap::Subcommand;
+
+use crate::cli::client::{Change, Verb};
+use crate::cli::context::Context;
+use crate::cli::exit::Exit;
+use crate::cli::find::{self, vault_path};
+use crate::cli::table::fields;
+use crate::rest::vault::{Vault, VaultCreate, VaultList, VaultPatch};
+
+/// What to do with vaults.
+#[derive(Debug, Subcommand)]
+pub enum VaultCommand {
+    /// Make one.
+    Create {
+        /// Its name, 1 to 100 characters.
+        #[arg(long)]
+        name: String,
+        /// What it is for, at most 200 characters.
+        #[arg(long)]
+        description: Option<String>,
+    },
+    /// List them.
+    List,
+    /// Show one.
+    Show {
+        /// Its name or id.
+        vault: String,
+    },
+    /// Change its name or description.
+    Update {
+        /// Its name or id.
+        vault: String,
+        /// The new name.
+        #[arg(long)]
+        name: Option<String>,
+        /// The new description.
+        #[arg(long)]
+        description: Option<String>,
+    },
+    /// Delete it; it must be empty.
+    Delete {
+        /// Its name or id.
+        vault: String,
+    },
+}
+
+/// Runs it.
+///
+/// # Errors
+/// A refusal, or whatever stands in the way of asking.
+pub fn run(command: VaultCommand, context: &mut Context<'_, '_>) -> anyhow::Result<Exit> {
+    match command {
+        VaultCommand::Create { name, description } => {
+            let body = VaultCreate {
+                name,
+                description,
+                recovery_key_label: None,
+            };
+            let change = Change::with_body(&body)?;
+            let made = context
+                .client
+                .change::<Vault>(Verb::Post, "/api/v4/vaults", &change)?;
+            context.show(&made.value, |vault| {
+                format!("vault {} made: {}", vault.name, vault.id)
+            })?;
+        }
+        VaultCommand::List => {
+            let found = context.client.all::<VaultList>("/api/v4/vaults", &[])?;
+            let header = [
+                "NAME",
+                "KEYS",
+                "TEMPLATES",
+                "KEYSTORES",
+                "DESCRIPTION",
+                "ID",
+            ];
+            return context.show_list(&found, &header, row);
+        }
+        VaultCommand::Show { vault } => {
+            let vault = find::vault(&context.client, &vault)?.value;
+            context.show(&vault, page)?;
+        }
+        VaultCommand::Update {
+            vault,
+            name,
+            description,
+        } => {
+            let now = find::vault(&context.client, &vault)?;
+            let body = VaultPatch {
+                name,
+                description,
+                recovery_key_label: None,
+            };
+            let change = Change::with_body(&body)?.resting_on(&now);
+            let path = vault_path(&now.value.id);
+            let changed = context.client.change(Verb::Patch, &path, &change)?.value;
+            context.show(&changed, page)?;
+        }
+        VaultCommand::Delete { vault } => {
+            let now = find::vault(&context.client, &vault)?;
+            let change = Change::default().resting_on(&now);
+            context.client.remove(&vault_path(&now.value.id), &change)?;
+            context.say(&format!("vault {} deleted", now.value.name))?;
+        }
+    }
+    Ok(Exit::Done)
+}
+
+fn row(vault: &Vault) -> Vec<String> {
+    vec![
+        vault.name.clone(),
+        vault.keys_count.to_string(),
+        vault.key_templates_count.to_string(),
+        vault.keystores_count.to_string(),
+        vault.description.clone(),
+        vault.id.clone(),
+    ]
+}
+
+fn page(vault: &Vault) -> String {
+    fields(&[
+        ("Vault", vault.name.clone()),
+        ("Id", vault.id.clone()),
+        ("Description", vault.description.clone()),
+        ("Keys", vault.keys_count.to_string()),
+        ("Templates", vault.key_templates_count.to_string()),
+        ("Keystores", vault.keystores_count.to_string()),
+        (
+            "Made",
+            format!("{} by {}", vault.stamps.created_at, vault.stamps.created_by),
+        ),
+        (
+            "Changed",
+            format!("{} by {}", vault.stamps.updated_at, vault.stamps.updated_by),
+        ),
+    ])
+}
