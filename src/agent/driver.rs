@@ -364,11 +364,11 @@ impl Driver {
 
     fn check_call(&self, session: SessionNumber) -> Result<(), CallFailure> {
         self.check_session(session)?;
-        let health = self.machine.health();
-        if *health == Health::Ok {
+        let health = self.machine.health().clone();
+        if health == Health::Ok {
             Ok(())
         } else {
-            Err(CallFailure::Unhealthy(health.clone()))
+            Err(CallFailure::Unhealthy(health))
         }
     }
 
@@ -393,7 +393,7 @@ impl Driver {
             return;
         }
         let now_ms = self.now_ms();
-        let healthy = self.machine.health() == &Health::Ok;
+        let healthy = self.machine.health().clone() == Health::Ok;
         if let Prepare::Wanted { not_before_ms } = self.prepare
             && healthy
             && now_ms >= not_before_ms
@@ -469,13 +469,13 @@ impl Driver {
 
     /// Shows health and session as they are after a step.
     fn show(&mut self) {
-        let health = self.machine.health();
+        let health = self.machine.health().clone();
         let session = self.machine.session();
         let before = self.shown.borrow().health.clone();
-        if before.as_ref() != Some(health) {
-            if *health == Health::Ok {
+        if before.as_ref() != Some(&health) {
+            if health == Health::Ok {
                 tracing::info!("the token is ours and open");
-            } else if let Health::BelongsTo(marker) = health {
+            } else if let Health::BelongsTo(marker) = &health {
                 tracing::error!(keystore = %marker.keystore, "token_belongs_to");
             } else {
                 tracing::warn!(%health, "the token cannot be used");
@@ -485,9 +485,9 @@ impl Driver {
                 self.prepare = Prepare::Wanted { not_before_ms: 0 };
             }
         }
-        let forget = *health != Health::Ok;
+        let forget = health != Health::Ok;
         self.shown.send_if_modified(|shown| {
-            let changed = shown.health.as_ref() != Some(health) || shown.session != session;
+            let changed = shown.health.as_ref() != Some(&health) || shown.session != session;
             if changed {
                 shown.health = Some(health.clone());
                 shown.session = session;
