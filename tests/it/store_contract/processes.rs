@@ -1,13 +1,15 @@
 //! A store whose process dies or may write no more. Each test starts itself again as that process.
 
 use std::collections::BTreeSet;
-use std::io::{BufRead as _, BufReader, Write as _};
+use std::io::Write as _;
+use std::os::unix::process::ExitStatusExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use lockstep::coordinator::store::{Store, StoreError};
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use rustix::process::{Resource, Rlimit, Signal, getpid, getrlimit, kill_process, setrlimit};
 
 use crate::store_contract::records::{audit, vault};
 use crate::store_contract::sqlite::{insert, open, place};
@@ -18,6 +20,12 @@ const PLACE: &str = "LOCKSTEP_TEST_STORE";
 
 /// Callers at once in the process that is killed.
 const CALLERS: usize = 16;
+
+/// Answers after which it is killed.
+const ACKNOWLEDGED: usize = 100;
+
+/// How often it is killed, always with the same store.
+const ROUNDS: usize = 6;
 
 /// The store of this process, if a test started it.
 fn started_for() -> Option<PathBuf> {
@@ -51,22 +59,13 @@ async fn killed_process_loses_nothing_acknowledged() {
     }
     let (_directory, path) = place();
     let mut acknowledged = BTreeSet::new();
-    for round in 1..=4 {
+    for _ in 0..ROUNDS {
         let test = "store_contract::processes::killed_process_loses_nothing_acknowledged";
-        let mut child = start(test, &path, "");
-        let mut seen = 0;
-        for line in BufReader::new(child.stdout.take().unwrap()).lines() {
-            let line = line.unwrap();
-            if let Some(name) = line.strip_prefix("ack ") {
-                acknowledged.insert(name.to_owned());
-                seen += 1;
-                if seen == 150 * round {
-                    child.kill().unwrap();
-                }
-            }
-        }
-        child.wait().unwrap();
-        assert!(seen >= 150 * round, "it ended by itself");
+        let ended = start(test, &path, "").wait_with_output().unwrap();
+        assert_eq!(ended.status.signal(), Some(Signal::KILL.as_raw()));
+        let out = String::from_utf8(ended.stdout).unwrap();
+        let told = out.lines().filter_map(|line| line.strip_prefix("ack "));
+        acknowledged.extend(told.map(str::to_owned));
         let store = open(&path);
         let kept = names(&store).await;
         let lost: Vec<_> = acknowledged.difference(&kept).collect();
@@ -75,6 +74,7 @@ async fn killed_process_loses_nothing_acknowledged() {
         let audits = store.audit_list(None, ALL).await.unwrap().total;
         assert_eq!(audits, u64::try_from(kept.len()).unwrap());
     }
+    assert!(acknowledged.len() >= ROUNDS * ACKNOWLEDGED);
 }
 
 async fn names(store: &dyn Store) -> BTreeSet<String> {
@@ -93,11 +93,13 @@ async fn names(store: &dyn Store) -> BTreeSet<String> {
     names
 }
 
+/// Kills itself the moment that a caller was answered: an answer before its COMMIT would be caught.
 async fn write_until_killed(path: &Path) {
     let store = Arc::new(open(path));
+    let answered = Arc::new(AtomicUsize::new(0));
     let mut callers = tokio::task::JoinSet::new();
     for _ in 0..CALLERS {
-        let store = Arc::clone(&store);
+        let (store, answered) = (Arc::clone(&store), Arc::clone(&answered));
         callers.spawn(async move {
             loop {
                 let vault = vault("kept");
@@ -105,6 +107,9 @@ async fn write_until_killed(path: &Path) {
                 change.audit.push(audit("vault", &vault.name));
                 store.commit(change).await.unwrap();
                 say("ack", &vault.name);
+                if answered.fetch_add(1, Ordering::Relaxed) + 1 == ACKNOWLEDGED {
+                    kill_process(getpid(), Signal::KILL).unwrap();
+                }
             }
         });
     }
