@@ -1,0 +1,70 @@
+//! The measurements that README quotes: each figure beside its baseline, taken in turns in the same run.
+//!
+//! `cargo bench --bench bench -- [store] [inventory] [activate] [KEYS ...]`; without a part all are run, KEYS are the
+//! sizes of the inventories (default 1000 and 10000). Tokens are SoftHSM2's, on /dev/shm where there is one; the store is
+//! on the disk that holds `target/`.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::print_stdout,
+    clippy::as_conversions,
+    unreachable_pub,
+    dead_code,
+    reason = "a program that measures: it ends when something fails, and takes part of the tests' fixtures"
+)]
+
+mod parts;
+#[path = "../tests/it/store_contract/records.rs"]
+mod records;
+#[path = "../tests/it/support/softhsm.rs"]
+mod softhsm;
+
+use std::process::ExitCode;
+
+use parts::{activate, inventory, store, tokens};
+
+/// Sizes of the inventories.
+const KEYS: [usize; 2] = [1_000, 10_000];
+
+fn main() -> ExitCode {
+    // Cargo adds --bench.
+    let words: Vec<String> = std::env::args()
+        .skip(1)
+        .filter(|word| !word.starts_with("--"))
+        .collect();
+    match words.first().map(String::as_str) {
+        Some(tokens::HOST) => return tokens::module_host(),
+        Some(inventory::INSIDE) => inventory::inside(&words[1..]),
+        Some(activate::INSIDE) => activate::inside(&words[1..]),
+        Some(activate::COLD) => activate::cold(&words[1..]),
+        Some(_) | None => all(&words),
+    }
+    ExitCode::SUCCESS
+}
+
+fn all(words: &[String]) {
+    let (sizes, parts): (Vec<&String>, Vec<&String>) =
+        words.iter().partition(|word| word.parse::<usize>().is_ok());
+    let mut sizes: Vec<usize> = sizes.iter().map(|size| size.parse().unwrap()).collect();
+    if sizes.is_empty() {
+        sizes = KEYS.to_vec();
+    }
+    let known = ["store", "inventory", "activate"];
+    for part in &parts {
+        assert!(known.contains(&part.as_str()), "{part}: one of {known:?}");
+    }
+    let wanted = |part: &str| parts.is_empty() || parts.iter().any(|word| *word == part);
+    if wanted("activate") {
+        activate::run();
+    }
+    if wanted("inventory") {
+        for keys in sizes {
+            inventory::run(keys);
+        }
+    }
+    if wanted("store") {
+        store::run();
+    }
+}

@@ -1,0 +1,100 @@
+//! A full inventory of one token: by the agent's module host, by the cheapest C calls, by `pkcs11-tool -O`.
+//!
+//! The cheapest calls run in this process, which is loaded and logged in: no pipe, nothing decoded, nothing kept. The host
+//! is a child process that is loaded and logged in as well; its time ends when the inventory has arrived here, decoded.
+
+use lockstep::keystore::host::handle::HostHandle;
+use lockstep::keystore::host::protocol::deadline;
+use lockstep::model::job::{TokenAnswer, TokenJob, TokenOutcome};
+use tokio::runtime::Runtime;
+
+use crate::parts::calls::{Bare, OF_ANY_KEY, OF_SECRET_KEY};
+use crate::parts::table::Table;
+use crate::parts::tokens;
+use crate::softhsm::{SoftHsm, Token};
+
+/// First word of the arguments of the process that measures.
+pub const INSIDE: &str = "inventory-inside";
+
+/// Tells that process how many keys to make.
+const KEYS: &str = "LOCKSTEP_BENCH_KEYS";
+
+const LABEL: &str = "bench";
+const RUNS: usize = 7;
+
+/// Prints the table for a token with so many keys.
+pub fn run(keys: usize) {
+    let hsm = SoftHsm::new();
+    let token = hsm.token(LABEL);
+    let made = std::slice::from_ref(&token);
+    let ended = tokens::command(INSIDE, made)
+        .env(KEYS, keys.to_string())
+        .status()
+        .unwrap();
+    assert!(ended.success());
+    tool(&token, keys);
+}
+
+fn tool(token: &Token, keys: usize) {
+    let title = format!("(b) {keys} keys by pkcs11-tool -O, process and all");
+    let mut table = Table::new(&title, "ms");
+    let row = table.row("pkcs11-tool -O", None);
+    for _ in 0..if keys > 5_000 { 2 } else { 4 } {
+        let listed = table.time(row, || token.pkcs11_tool(&["-O"]));
+        let text = String::from_utf8(listed.stdout).unwrap();
+        assert_eq!(text.matches("orders-production-").count(), keys);
+    }
+    table.print();
+}
+
+/// The part that loads the module.
+pub fn inside(words: &[String]) {
+    let (module, told) = tokens::told(words);
+    let token = &told[0];
+    let keys: usize = std::env::var(KEYS).unwrap().parse().unwrap();
+    let bare = Bare::open(&module, &told);
+    bare.make_keys(keys);
+    let runtime = Runtime::new().unwrap();
+    let mut table = Table::new(&format!("(b) inventory of {keys} AES keys"), "ms");
+    let any = table.row("cheapest C calls, what any key class has", None);
+    let secret = table.row("cheapest C calls, what secret keys have", None);
+    let ours = table.row("agent's module host: Scan", Some(any));
+    let cpu = table.row("agent's module host: CPU time of its process", None);
+    let cold = table.row("module host from nothing: start, load, login, Scan", None);
+    let enter = runtime.enter();
+    let warm = tokens::host(&module, token);
+    scan(&runtime, &warm, keys);
+    for _ in 0..RUNS {
+        assert_eq!(table.time(any, || bare.inventory(OF_ANY_KEY)), keys);
+        let cpu_us = table.time(ours, || scan(&runtime, &warm, keys));
+        table.note(cpu, cpu_us as f64 / 1000.0);
+        assert_eq!(table.time(secret, || bare.inventory(OF_SECRET_KEY)), keys);
+    }
+    for _ in 0..3 {
+        let host = tokens::host(&module, token);
+        table.time(cold, || scan(&runtime, &host, keys));
+        stop(&runtime, &host);
+    }
+    table.print();
+    stop(&runtime, &warm);
+    drop(enter);
+    bare.close();
+}
+
+/// Scans; gives the CPU time that the job took, in microseconds.
+fn scan(runtime: &Runtime, host: &HostHandle, keys: usize) -> u64 {
+    let job = TokenJob::Scan;
+    let limit = deadline(&job);
+    let outcome = runtime.block_on(host.perform(job, limit));
+    let TokenOutcome::Done(TokenAnswer::Inventory(inventory)) = outcome else {
+        panic!("{outcome:?}");
+    };
+    assert_eq!((inventory.objects.len(), inventory.unreadable), (keys, 0));
+    inventory.cpu_us
+}
+
+fn stop(runtime: &Runtime, host: &HostHandle) {
+    let limit = deadline(&TokenJob::Stop);
+    let stopped = runtime.block_on(host.perform(TokenJob::Stop, limit));
+    assert_eq!(stopped, TokenOutcome::Done(TokenAnswer::Stopping));
+}

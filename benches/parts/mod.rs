@@ -1,0 +1,8 @@
+//! A file per measurement, and what they share.
+
+pub mod activate;
+pub mod calls;
+pub mod inventory;
+pub mod store;
+pub mod table;
+pub mod tokens;

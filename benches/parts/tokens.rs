@@ -1,0 +1,105 @@
+//! Tokens with keys, the module host on one, and this program started again with the tokens' settings.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode};
+use std::sync::Arc;
+
+use lockstep::keystore::Keystore;
+use lockstep::keystore::host::child::child_main;
+use lockstep::keystore::host::handle::{HostConfig, HostHandle, HostLimits, PinSource};
+use lockstep::keystore::host::protocol::Setup;
+use lockstep::keystore::pkcs11::token::{Pkcs11Config, Pkcs11Token};
+use lockstep::model::job::TokenFailure;
+use secrecy::SecretString;
+
+use crate::softhsm::Token;
+
+/// First word of the arguments that make this program a module host.
+pub const HOST: &str = "module-host";
+
+/// The settings that SoftHSM2 reads.
+pub const CONF: &str = "SOFTHSM2_CONF";
+
+/// The module host as the agent's is: the token opened through the same code.
+pub fn module_host() -> ExitCode {
+    child_main(open)
+}
+
+fn open(setup: Setup) -> Result<Box<dyn Keystore>, TokenFailure> {
+    let mut token = Pkcs11Token::open(&Pkcs11Config {
+        module: setup.module,
+        label: setup.label,
+        serial: Some(setup.serial).filter(|serial| !serial.is_empty()),
+        init_args: setup.init_args,
+    })?;
+    token.login(setup.pin.secret())?;
+    Ok(Box::new(token))
+}
+
+struct PinFile(PathBuf);
+
+impl PinSource for PinFile {
+    fn pin(&self) -> Result<SecretString, TokenFailure> {
+        Ok(std::fs::read_to_string(&self.0).unwrap().into())
+    }
+
+    fn refused(&self, _pin: &SecretString) {
+        panic!("the token refused its PIN");
+    }
+
+    fn taken(&self, _pin: &SecretString) {}
+}
+
+/// The module host of a token; inside a runtime.
+pub fn host(module: &Path, token: &Told) -> HostHandle {
+    HostHandle::start(HostConfig {
+        program: std::env::current_exe().unwrap(),
+        args: vec![HOST.into()],
+        env: BTreeMap::from([(CONF.to_owned(), std::env::var(CONF).unwrap())]),
+        module: module.to_owned(),
+        label: token.label.clone(),
+        serial: String::new(),
+        init_args: None,
+        pin: Arc::new(PinFile(token.pin_file.clone())),
+        limits: HostLimits::default(),
+    })
+}
+
+/// A token as a process that was started again is told of it.
+pub struct Told {
+    pub label: String,
+    pub pin_file: PathBuf,
+}
+
+impl Told {
+    pub fn pin(&self) -> String {
+        std::fs::read_to_string(&self.pin_file).unwrap()
+    }
+}
+
+/// This program again, told of some tokens of one configuration: a module reads its settings when it is loaded, and a
+/// running program cannot change its environment soundly.
+pub fn command(word: &str, made: &[Token]) -> Command {
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    command
+        .arg(word)
+        .arg(&made[0].module)
+        .env(CONF, &made[0].conf);
+    for token in made {
+        command.arg(&token.label).arg(&token.pin_file);
+    }
+    command
+}
+
+/// The arguments of [`command`] read back: module and tokens.
+pub fn told(words: &[String]) -> (PathBuf, Vec<Told>) {
+    let tokens = words[1..]
+        .chunks_exact(2)
+        .map(|pair| Told {
+            label: pair[0].clone(),
+            pin_file: PathBuf::from(&pair[1]),
+        })
+        .collect();
+    (PathBuf::from(&words[0]), tokens)
+}
