@@ -27,6 +27,51 @@ const OPERATION_AGE_MAX_MS: i64 = 30 * 24 * 60 * 60 * 1000;
 /// clock that jumps forgets little.
 const PRUNED_MAX: u32 = 4;
 
+/// A change with the texts of its records: callers encode them side by side, not the writer one by one.
+#[derive(Debug)]
+pub(crate) struct Encoded {
+    change: Change,
+    /// One for each write, empty where it has no record.
+    writes: Vec<String>,
+    /// One for each audit entry.
+    audit: Vec<String>,
+}
+
+impl Encoded {
+    /// Encodes the records of a change.
+    pub(crate) fn new(change: Change) -> Result<Self, StoreError> {
+        let count = change.writes.len();
+        if count > WRITES_MAX {
+            return Err(because(&format!(
+                "{count} writes in one change; at most {WRITES_MAX}"
+            )));
+        }
+        let writes: Result<_, _> = change.writes.iter().map(record_of).collect();
+        let audit: Result<_, _> = change.audit.iter().map(encode).collect();
+        Ok(Self {
+            writes: writes?,
+            audit: audit?,
+            change,
+        })
+    }
+}
+
+fn record_of(write: &Write) -> Result<String, StoreError> {
+    match write {
+        Write::VaultInsert(record) | Write::VaultUpdate { record, .. } => encode(record),
+        Write::TemplateInsert(record) | Write::TemplateUpdate { record, .. } => encode(record),
+        Write::KeystoreInsert(record) | Write::KeystoreUpdate { record, .. } => encode(record),
+        Write::KeyInsert(record) | Write::KeyUpdate { record, .. } => encode(record),
+        Write::CopyInsert { copy, .. } => encode(copy),
+        Write::InstancePut { instance, .. } => encode(instance),
+        Write::VaultDelete { .. }
+        | Write::TemplateDelete { .. }
+        | Write::KeystoreDelete { .. }
+        | Write::KeyDelete { .. }
+        | Write::CopiesErase { .. } => Ok(String::new()),
+    }
+}
+
 /// Carries out the work; on an error the caller rolls back to before it.
 pub(crate) fn write(sql: &Connection, work: &Work) -> Result<Answer, StoreError> {
     match work {
@@ -49,13 +94,8 @@ pub(crate) fn execute(
     sql.prepare_cached(text)?.execute(values)
 }
 
-fn commit(sql: &Connection, change: &Change) -> Result<Answer, StoreError> {
-    if change.writes.len() > WRITES_MAX {
-        let count = change.writes.len();
-        return Err(because(&format!(
-            "{count} writes in one change; at most {WRITES_MAX}"
-        )));
-    }
+fn commit(sql: &Connection, encoded: &Encoded) -> Result<Answer, StoreError> {
+    let change = &encoded.change;
     if let Some(wanted) = &change.operation {
         if let Some(earlier) = operation_find(sql, &wanted.key)? {
             return if earlier.request == wanted.request {
@@ -66,30 +106,30 @@ fn commit(sql: &Connection, change: &Change) -> Result<Answer, StoreError> {
         }
         operation_insert(sql, wanted)?;
     }
-    for write in &change.writes {
-        write_one(sql, write)?;
+    for (write, text) in change.writes.iter().zip(&encoded.writes) {
+        write_one(sql, write, text)?;
     }
-    for entry in &change.audit {
-        audit_append(sql, entry)?;
+    for (entry, text) in change.audit.iter().zip(&encoded.audit) {
+        audit_append(sql, entry, text)?;
     }
     Ok(Answer::Done)
 }
 
-fn write_one(sql: &Connection, write: &Write) -> Result<(), StoreError> {
+fn write_one(sql: &Connection, write: &Write, text: &str) -> Result<(), StoreError> {
     match write {
-        Write::VaultInsert(vault) => vault_insert(sql, vault),
-        Write::VaultUpdate { record, expected } => vault_update(sql, record, *expected),
+        Write::VaultInsert(vault) => vault_insert(sql, vault, text),
+        Write::VaultUpdate { record, expected } => vault_update(sql, record, *expected, text),
         Write::VaultDelete { id, expected } => delete::vault(sql, *id, *expected),
-        Write::TemplateInsert(template) => template_insert(sql, template),
-        Write::TemplateUpdate { record, expected } => template_update(sql, record, *expected),
+        Write::TemplateInsert(template) => template_insert(sql, template, text),
+        Write::TemplateUpdate { record, expected } => template_update(sql, record, *expected, text),
         Write::TemplateDelete { id, expected } => delete::template(sql, *id, *expected),
-        Write::KeystoreInsert(keystore) => keystore_insert(sql, keystore),
-        Write::KeystoreUpdate { record, expected } => keystore_update(sql, record, *expected),
+        Write::KeystoreInsert(keystore) => keystore_insert(sql, keystore, text),
+        Write::KeystoreUpdate { record, expected } => keystore_update(sql, record, *expected, text),
         Write::KeystoreDelete { id, expected } => delete::keystore(sql, *id, *expected),
-        Write::KeyInsert(key) => key_insert(sql, key),
-        Write::KeyUpdate { record, expected } => key_update(sql, record, *expected),
+        Write::KeyInsert(key) => key_insert(sql, key, text),
+        Write::KeyUpdate { record, expected } => key_update(sql, record, *expected, text),
         Write::KeyDelete { id, expected } => delete::key(sql, *id, *expected),
-        Write::CopyInsert { version, copy } => copy_insert(sql, *version, copy),
+        Write::CopyInsert { version, copy } => copy_insert(sql, *version, copy, text),
         Write::CopiesErase { version } => {
             let id = version.uuid();
             execute(
@@ -103,7 +143,7 @@ fn write_one(sql: &Connection, write: &Write) -> Result<(), StoreError> {
             key,
             instance,
             expected,
-        } => instance_put(sql, *key, instance, *expected),
+        } => instance_put(sql, *key, instance, *expected, text),
     }
 }
 
@@ -185,7 +225,7 @@ fn vault_named(vault: &Vault) -> Named<'_> {
     }
 }
 
-fn vault_insert(sql: &Connection, vault: &Vault) -> Result<(), StoreError> {
+fn vault_insert(sql: &Connection, vault: &Vault, text: &str) -> Result<(), StoreError> {
     vault_named(vault).insert(
         sql,
         "INSERT INTO vault (id, name, revision, record) VALUES (?1, ?2, ?3, ?4)",
@@ -193,12 +233,17 @@ fn vault_insert(sql: &Connection, vault: &Vault) -> Result<(), StoreError> {
             vault.id.uuid().as_bytes(),
             vault.name,
             number(vault.revision.0)?,
-            encode(vault)?
+            text
         ],
     )
 }
 
-fn vault_update(sql: &Connection, vault: &Vault, expected: Revision) -> Result<(), StoreError> {
+fn vault_update(
+    sql: &Connection,
+    vault: &Vault,
+    expected: Revision,
+    text: &str,
+) -> Result<(), StoreError> {
     let id = vault.id.uuid();
     vault_named(vault).update(
         sql,
@@ -208,7 +253,7 @@ fn vault_update(sql: &Connection, vault: &Vault, expected: Revision) -> Result<(
             number(expected.0)?,
             vault.name,
             number(vault.revision.0)?,
-            encode(vault)?
+            text
         ],
         "SELECT 1 FROM vault WHERE id = ?1",
         id.as_bytes(),
@@ -224,7 +269,7 @@ fn template_named(template: &KeyTemplate) -> Named<'_> {
     }
 }
 
-fn template_insert(sql: &Connection, template: &KeyTemplate) -> Result<(), StoreError> {
+fn template_insert(sql: &Connection, template: &KeyTemplate, text: &str) -> Result<(), StoreError> {
     template_named(template).insert(
         sql,
         "INSERT INTO template (id, vault, name, archived, revision, record)
@@ -235,7 +280,7 @@ fn template_insert(sql: &Connection, template: &KeyTemplate) -> Result<(), Store
             template.name,
             template.archived,
             number(template.revision.0)?,
-            encode(template)?
+            text
         ],
     )
 }
@@ -244,6 +289,7 @@ fn template_update(
     sql: &Connection,
     template: &KeyTemplate,
     expected: Revision,
+    text: &str,
 ) -> Result<(), StoreError> {
     let id = template.id.uuid();
     template_named(template).update(
@@ -257,7 +303,7 @@ fn template_update(
             template.name,
             template.archived,
             number(template.revision.0)?,
-            encode(template)?
+            text
         ],
         "SELECT 1 FROM template WHERE id = ?1",
         id.as_bytes(),
@@ -273,7 +319,11 @@ fn keystore_named(keystore: &KeystoreRecord) -> Named<'_> {
     }
 }
 
-fn keystore_insert(sql: &Connection, keystore: &KeystoreRecord) -> Result<(), StoreError> {
+fn keystore_insert(
+    sql: &Connection,
+    keystore: &KeystoreRecord,
+    text: &str,
+) -> Result<(), StoreError> {
     keystore_named(keystore).insert(
         sql,
         "INSERT INTO keystore (id, vault, name, revision, record) VALUES (?1, ?2, ?3, ?4, ?5)",
@@ -282,7 +332,7 @@ fn keystore_insert(sql: &Connection, keystore: &KeystoreRecord) -> Result<(), St
             keystore.vault.uuid().as_bytes(),
             keystore.name,
             number(keystore.revision.0)?,
-            encode(keystore)?
+            text
         ],
     )?;
     groups_insert(sql, keystore)
@@ -292,6 +342,7 @@ fn keystore_update(
     sql: &Connection,
     keystore: &KeystoreRecord,
     expected: Revision,
+    text: &str,
 ) -> Result<(), StoreError> {
     let id = keystore.id.uuid();
     keystore_named(keystore).update(
@@ -304,7 +355,7 @@ fn keystore_update(
             number(expected.0)?,
             keystore.name,
             number(keystore.revision.0)?,
-            encode(keystore)?
+            text
         ],
         "SELECT 1 FROM keystore WHERE id = ?1",
         id.as_bytes(),
@@ -337,7 +388,7 @@ fn key_named(key: &ManagedKey) -> Named<'_> {
     }
 }
 
-fn key_insert(sql: &Connection, key: &ManagedKey) -> Result<(), StoreError> {
+fn key_insert(sql: &Connection, key: &ManagedKey, text: &str) -> Result<(), StoreError> {
     key_named(key).insert(
         sql,
         "INSERT INTO key (id, vault, template, label, algorithm, bits, state, activation_date,
@@ -356,13 +407,18 @@ fn key_insert(sql: &Connection, key: &ManagedKey) -> Result<(), StoreError> {
             key.stamps.created_at.0,
             key.stamps.updated_at.0,
             number(key.revision.0)?,
-            encode(key)?
+            text
         ],
     )?;
     version_insert(sql, key)
 }
 
-fn key_update(sql: &Connection, key: &ManagedKey, expected: Revision) -> Result<(), StoreError> {
+fn key_update(
+    sql: &Connection,
+    key: &ManagedKey,
+    expected: Revision,
+    text: &str,
+) -> Result<(), StoreError> {
     let id = key.id.uuid();
     key_named(key).update(
         sql,
@@ -384,7 +440,7 @@ fn key_update(sql: &Connection, key: &ManagedKey, expected: Revision) -> Result<
             key.stamps.created_at.0,
             key.stamps.updated_at.0,
             number(key.revision.0)?,
-            encode(key)?
+            text
         ],
         "SELECT 1 FROM key WHERE id = ?1",
         id.as_bytes(),
@@ -417,6 +473,7 @@ fn copy_insert(
     sql: &Connection,
     version: KeyVersionId,
     copy: &RepositoryCopy,
+    text: &str,
 ) -> Result<(), StoreError> {
     let named = Named {
         what: format!("copy/{version} on keystore/{}", copy.keystore),
@@ -430,7 +487,7 @@ fn copy_insert(
         params![
             version.uuid().as_bytes(),
             copy.keystore.uuid().as_bytes(),
-            encode(copy)?
+            text
         ],
     )
 }
@@ -440,14 +497,15 @@ fn instance_put(
     key: KeyId,
     instance: &Instance,
     expected: Option<Generation>,
+    text: &str,
 ) -> Result<(), StoreError> {
     let intent = &instance.intent;
     let what = format!("instance of key/{key} on keystore/{}", intent.keystore);
     match expected {
-        None => instance_insert(sql, key, instance, what),
+        None => instance_insert(sql, key, instance, text, what),
         // The fence never goes back, whoever asks.
         Some(expected) if intent.generation < expected => Err(StoreError::Conflict { what }),
-        Some(expected) => instance_update(sql, key, instance, expected, what),
+        Some(expected) => instance_update(sql, key, instance, expected, text, what),
     }
 }
 
@@ -455,6 +513,7 @@ fn instance_insert(
     sql: &Connection,
     key: KeyId,
     instance: &Instance,
+    text: &str,
     what: String,
 ) -> Result<(), StoreError> {
     let intent = &instance.intent;
@@ -476,7 +535,7 @@ fn instance_insert(
             key.uuid().as_bytes(),
             number(intent.generation.0)?,
             intent.want.name(),
-            encode(instance)?
+            text
         ],
     );
     match inserted {
@@ -496,6 +555,7 @@ fn instance_update(
     key: KeyId,
     instance: &Instance,
     expected: Generation,
+    text: &str,
     what: String,
 ) -> Result<(), StoreError> {
     let intent = &instance.intent;
@@ -510,7 +570,7 @@ fn instance_update(
             number(expected.0)?,
             number(intent.generation.0)?,
             intent.want.name(),
-            encode(instance)?
+            text
         ],
     )?;
     if touched == 1 {
@@ -520,11 +580,11 @@ fn instance_update(
     }
 }
 
-fn audit_append(sql: &Connection, entry: &AuditEntry) -> Result<(), StoreError> {
+fn audit_append(sql: &Connection, entry: &AuditEntry, text: &str) -> Result<(), StoreError> {
     execute(
         sql,
         "INSERT INTO audit (subject, record) VALUES (?1, ?2)",
-        params![entry.subject, encode(entry)?],
+        params![entry.subject, text],
     )?;
     Ok(())
 }

@@ -26,6 +26,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use rusqlite::{Connection, OpenFlags};
 
+use crate::coordinator::store::sqlite::change::Encoded;
 use crate::coordinator::store::sqlite::reader::Readers;
 use crate::coordinator::store::sqlite::writer::{Answer, Work, Writer};
 use crate::coordinator::store::{
@@ -228,7 +229,7 @@ fn prepare(connection: &Connection) -> rusqlite::Result<()> {
 #[async_trait]
 impl Store for SqliteStore {
     async fn commit(&self, change: Change) -> Result<Option<OperationRecord>, StoreError> {
-        match self.writer.run(Work::Commit(change)).await? {
+        match self.writer.run(Work::Commit(Encoded::new(change)?)).await? {
             Answer::Earlier(record) => Ok(Some(record)),
             Answer::Done => Ok(None),
             Answer::Term(_) => Err(failure::because("the writer mixed up its answers")),

@@ -1,21 +1,25 @@
 //! The writer thread: drains its queue into one transaction, answers after COMMIT alone.
 //!
 //! ```text
-//! wait for a job, take what else is queued
+//! wait for a job, take what else is queued; where several came together last time, give them a moment to come again
 //!   BEGIN IMMEDIATE
 //!     per job: SAVEPOINT, writes, RELEASE      refused: ROLLBACK TO, the others go on
 //!   COMMIT, then all answers                   full or failed: ROLLBACK all, then each job alone
 //! ```
 
 use std::fmt;
+use std::sync::Arc;
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use rusqlite::{Connection, Transaction, TransactionBehavior};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
+use crate::coordinator::store::sqlite::change::Encoded;
 use crate::coordinator::store::sqlite::lock::Lock;
 use crate::coordinator::store::sqlite::{change, failure};
-use crate::coordinator::store::{Change, OperationRecord, StoreError};
+use crate::coordinator::store::{OperationRecord, StoreError};
 use crate::model::ids::{KeyVersionId, KeystoreId, Term};
 use crate::model::live::LastSeen;
 
@@ -25,11 +29,15 @@ const JOBS_MAX: usize = 4096;
 /// Jobs that share one COMMIT: enough to hide its fsync, few enough to answer within milliseconds.
 const BATCH_MAX: usize = 256;
 
+/// How long the writer waits for the next of the callers that it answered together: they come back at once or not at all,
+/// and without it the first to come would have a COMMIT of its own, again and again. A lone caller never waits.
+const GATHER: Duration = Duration::from_micros(300);
+
 /// Something to write.
 #[derive(Debug)]
 pub(crate) enum Work {
     /// A change of what is wanted.
-    Commit(Change),
+    Commit(Encoded),
     /// What was last seen.
     Seen {
         /// Where.
@@ -59,32 +67,41 @@ pub(crate) enum Answer {
     Term(Term),
 }
 
+type Outcome = Result<Answer, StoreError>;
+
 #[derive(Debug)]
 struct Job {
     work: Work,
-    answer: oneshot::Sender<Result<Answer, StoreError>>,
+    answer: oneshot::Sender<Outcome>,
+    /// Its place in the queue, free for another when the job is done.
+    _place: OwnedSemaphorePermit,
 }
+
+/// A job that is over, and what came of it: told when the queue has been looked at.
+type Ended = (Job, Outcome);
 
 /// The thread. Dropping waits until all that was queued is written.
 pub(crate) struct Writer {
     queue: Option<mpsc::Sender<Job>>,
+    places: Arc<Semaphore>,
     thread: Option<JoinHandle<()>>,
 }
 
 impl Writer {
     /// Starts it; it keeps the lock as long as it lives.
     pub(crate) fn start(connection: Connection, lock: Lock) -> std::io::Result<Self> {
-        let (queue, jobs) = mpsc::channel(JOBS_MAX);
+        let (queue, jobs) = mpsc::channel();
         let thread = std::thread::Builder::new()
             .name("store-write".to_owned())
             .spawn(move || {
-                serve(&connection, jobs);
+                serve(&connection, &jobs);
                 // The connection empties the WAL as it closes; only then may another coordinator come.
                 drop(connection);
                 drop(lock);
             })?;
         Ok(Self {
             queue: Some(queue),
+            places: Arc::new(Semaphore::new(JOBS_MAX)),
             thread: Some(thread),
         })
     }
@@ -95,9 +112,14 @@ impl Writer {
         let Some(queue) = &self.queue else {
             return Err(failure::because("the store is closing"));
         };
+        let place = Arc::clone(&self.places).acquire_owned().await;
+        let job = Job {
+            work,
+            answer,
+            _place: place.map_err(|closed| failure::unavailable(&closed))?,
+        };
         queue
-            .send(Job { work, answer })
-            .await
+            .send(job)
             .map_err(|_gone| failure::because("the store's writer has ended"))?;
         answered.await.map_err(|gone| failure::unavailable(&gone))?
     }
@@ -136,66 +158,77 @@ impl From<rusqlite::Error> for Broken {
     }
 }
 
-fn serve(connection: &Connection, mut jobs: mpsc::Receiver<Job>) {
+fn serve(connection: &Connection, jobs: &Receiver<Job>) {
     let mut lost: Option<StoreError> = None;
-    while let Some(first) = jobs.blocking_recv() {
-        let mut batch = vec![first];
-        while batch.len() < BATCH_MAX
-            && let Ok(job) = jobs.try_recv()
-        {
-            batch.push(job);
-        }
-        if lost.is_none() {
-            lost = run(connection, batch);
-        } else if let Some(error) = &lost {
-            refuse(batch, error);
-        }
-    }
-}
-
-/// Writes a batch; gives the error after which nothing may be written any more.
-fn run(connection: &Connection, batch: Vec<Job>) -> Option<StoreError> {
-    match together(connection, &batch) {
-        Ok(answers) => {
-            for (job, answer) in batch.into_iter().zip(answers) {
-                let _caller_gone = job.answer.send(answer);
+    let mut batch = Vec::new();
+    let mut together = 1;
+    loop {
+        if batch.is_empty() {
+            match jobs.recv() {
+                Ok(job) => batch.push(job),
+                Err(_no_callers_left) => return,
             }
-            None
         }
+        gather(&mut batch, jobs, together);
+        let ended = match &lost {
+            None => run(connection, batch, &mut lost),
+            Some(error) => refuse(batch, error),
+        };
+        // Who is queued by now did not wait for these answers: both may come together next time.
+        batch = jobs.try_iter().take(BATCH_MAX).collect();
+        together = ended.len().saturating_add(batch.len()).min(BATCH_MAX);
+        for (job, outcome) in ended {
+            let _caller_gone = job.answer.send(outcome);
+        }
+    }
+}
+
+/// Takes what is queued, and waits a moment for as many as came together last time.
+fn gather(batch: &mut Vec<Job>, jobs: &Receiver<Job>, together: usize) {
+    while batch.len() < BATCH_MAX {
+        let next = jobs.try_recv().or_else(|_none_queued| {
+            if batch.len() < together {
+                jobs.recv_timeout(GATHER)
+            } else {
+                Err(RecvTimeoutError::Timeout)
+            }
+        });
+        match next {
+            Ok(job) => batch.push(job),
+            Err(_late_or_gone) => return,
+        }
+    }
+}
+
+/// Writes a batch. `lost` is set to the error after which nothing may be written any more.
+fn run(connection: &Connection, batch: Vec<Job>, lost: &mut Option<StoreError>) -> Vec<Ended> {
+    match together(connection, &batch) {
+        Ok(answers) => batch.into_iter().zip(answers).collect(),
         Err(Broken::Unsynced(error)) => {
-            refuse(batch, &error);
-            Some(error)
+            *lost = Some(error.clone());
+            refuse(batch, &error)
         }
-        Err(Broken::Failed(error)) if batch.len() == 1 => {
-            refuse(batch, &error);
-            None
-        }
+        Err(Broken::Failed(error)) if batch.len() == 1 => refuse(batch, &error),
         // One job may have been too big for what is left of the disk: it must not take the others with it.
-        Err(Broken::Failed(_)) => alone(connection, batch),
-    }
-}
-
-fn alone(connection: &Connection, batch: Vec<Job>) -> Option<StoreError> {
-    let mut lost = None;
-    for job in batch {
-        match &lost {
-            None => lost = run(connection, vec![job]),
-            Some(error) => refuse(vec![job], error),
+        Err(Broken::Failed(_)) => {
+            let mut ended = Vec::with_capacity(batch.len());
+            for job in batch {
+                ended.extend(match &*lost {
+                    None => run(connection, vec![job], lost),
+                    Some(error) => refuse(vec![job], error),
+                });
+            }
+            ended
         }
     }
-    lost
 }
 
-fn refuse(batch: Vec<Job>, error: &StoreError) {
-    for job in batch {
-        let _caller_gone = job.answer.send(Err(error.clone()));
-    }
+fn refuse(batch: Vec<Job>, error: &StoreError) -> Vec<Ended> {
+    let refused = |job| (job, Err(error.clone()));
+    batch.into_iter().map(refused).collect()
 }
 
-fn together(
-    connection: &Connection,
-    batch: &[Job],
-) -> Result<Vec<Result<Answer, StoreError>>, Broken> {
+fn together(connection: &Connection, batch: &[Job]) -> Result<Vec<Outcome>, Broken> {
     let transaction = Transaction::new_unchecked(connection, TransactionBehavior::Immediate)?;
     let mut answers = Vec::with_capacity(batch.len());
     for job in batch {
@@ -205,7 +238,7 @@ fn together(
     Ok(answers)
 }
 
-fn in_savepoint(sql: &Connection, work: &Work) -> Result<Result<Answer, StoreError>, Broken> {
+fn in_savepoint(sql: &Connection, work: &Work) -> Result<Outcome, Broken> {
     sql.prepare_cached("SAVEPOINT change")?.execute([])?;
     let answer = match change::write(sql, work) {
         Ok(answer) => Ok(answer),
