@@ -9,6 +9,8 @@
     clippy::panic,
     clippy::indexing_slicing,
     clippy::print_stdout,
+    clippy::print_stderr,
+    clippy::disallowed_methods,
     clippy::as_conversions,
     unreachable_pub,
     dead_code,
@@ -18,30 +20,26 @@
 mod parts;
 #[path = "../tests/it/store_contract/records.rs"]
 mod records;
-#[path = "../tests/it/support/softhsm.rs"]
-mod softhsm;
+#[path = "../tests/it/support/mod.rs"]
+mod support;
 
-use std::process::ExitCode;
-
-use parts::{activate, inventory, store, tokens};
+use parts::{activate, inventory, store};
 
 /// Sizes of the inventories.
 const KEYS: [usize; 2] = [1_000, 10_000];
 
-fn main() -> ExitCode {
+fn main() {
     // Cargo adds --bench.
     let words: Vec<String> = std::env::args()
         .skip(1)
         .filter(|word| !word.starts_with("--"))
         .collect();
     match words.first().map(String::as_str) {
-        Some(tokens::HOST) => return tokens::module_host(),
         Some(inventory::INSIDE) => inventory::inside(&words[1..]),
         Some(activate::INSIDE) => activate::inside(&words[1..]),
         Some(activate::COLD) => activate::cold(&words[1..]),
         Some(_) | None => all(&words),
     }
-    ExitCode::SUCCESS
 }
 
 fn all(words: &[String]) {

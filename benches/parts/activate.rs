@@ -10,7 +10,7 @@ use lockstep::clock::Monotonic;
 use crate::parts::calls::{Bare, key_id};
 use crate::parts::table::Table;
 use crate::parts::tokens;
-use crate::softhsm::{SoftHsm, Token};
+use crate::support::softhsm::{SoftHsm, Token};
 
 /// First word of the arguments of the process that measures.
 pub const INSIDE: &str = "activate-inside";

@@ -11,7 +11,7 @@ use tokio::runtime::Runtime;
 use crate::parts::calls::{Bare, OF_ANY_KEY, OF_SECRET_KEY};
 use crate::parts::table::Table;
 use crate::parts::tokens;
-use crate::softhsm::{SoftHsm, Token};
+use crate::support::softhsm::{SoftHsm, Token};
 
 /// First word of the arguments of the process that measures.
 pub const INSIDE: &str = "inventory-inside";

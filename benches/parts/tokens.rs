@@ -2,40 +2,17 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitCode};
+use std::process::Command;
 use std::sync::Arc;
 
-use lockstep::keystore::Keystore;
-use lockstep::keystore::host::child::child_main;
 use lockstep::keystore::host::handle::{HostConfig, HostHandle, HostLimits, PinSource};
-use lockstep::keystore::host::protocol::Setup;
-use lockstep::keystore::pkcs11::token::{Pkcs11Config, Pkcs11Token};
 use lockstep::model::job::TokenFailure;
 use secrecy::SecretString;
 
-use crate::softhsm::Token;
-
-/// First word of the arguments that make this program a module host.
-pub const HOST: &str = "module-host";
+use crate::support::softhsm::Token;
 
 /// The settings that SoftHSM2 reads.
 pub const CONF: &str = "SOFTHSM2_CONF";
-
-/// The module host as the agent's is: the token opened through the same code.
-pub fn module_host() -> ExitCode {
-    child_main(open)
-}
-
-fn open(setup: Setup) -> Result<Box<dyn Keystore>, TokenFailure> {
-    let mut token = Pkcs11Token::open(&Pkcs11Config {
-        module: setup.module,
-        label: setup.label,
-        serial: Some(setup.serial).filter(|serial| !serial.is_empty()),
-        init_args: setup.init_args,
-    })?;
-    token.login(setup.pin.secret())?;
-    Ok(Box::new(token))
-}
 
 struct PinFile(PathBuf);
 
@@ -51,11 +28,11 @@ impl PinSource for PinFile {
     fn taken(&self, _pin: &SecretString) {}
 }
 
-/// The module host of a token; inside a runtime.
+/// The module host of a token: the agent's own program. Inside a runtime.
 pub fn host(module: &Path, token: &Told) -> HostHandle {
     HostHandle::start(HostConfig {
-        program: std::env::current_exe().unwrap(),
-        args: vec![HOST.into()],
+        program: env!("CARGO_BIN_EXE_lockstep-agent").into(),
+        args: vec!["module-host".into()],
         env: BTreeMap::from([(CONF.to_owned(), std::env::var(CONF).unwrap())]),
         module: module.to_owned(),
         label: token.label.clone(),
