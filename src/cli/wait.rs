@@ -15,7 +15,7 @@ use crate::rest::status::{Phase, StatusInKeystore};
 pub const WAIT_S_DEFAULT: &str = "60";
 
 /// Pauses between two looks: short at first, for most changes are confirmed at once.
-const PAUSES_MS: [u64; 4] = [50, 100, 200, 400];
+static PAUSES_MS: [u64; 4] = [50, 100, 200, 400];
 
 /// Gives the key as it was last, in step or not.
 ///
@@ -26,21 +26,49 @@ pub fn until_confirmed(
     id: &str,
     limit: Duration,
 ) -> anyhow::Result<ManagedKey> {
-    let began = Monotonic::now();
+    let mut pace = Pace::new(limit);
     let mut said = BTreeMap::new();
-    let mut pauses = PAUSES_MS.iter();
-    let mut pause = Duration::ZERO;
     loop {
         let key: ManagedKey = context.client.one(&key_path(id))?.value;
         tell(context, &key.status_in_keystores, &mut said)?;
-        let left = limit.saturating_sub(began.elapsed());
-        if key.progress.phase == Phase::InStep || left.is_zero() {
+        if key.progress.phase == Phase::InStep || !pace.pause() {
             return Ok(key);
         }
-        pause = pauses
-            .next()
-            .map_or(pause, |pause_ms| Duration::from_millis(*pause_ms));
-        std::thread::sleep(pause.min(left));
+    }
+}
+
+/// The pauses of a wait, and its end.
+#[derive(Debug)]
+pub struct Pace {
+    began: Monotonic,
+    limit: Duration,
+    pauses: std::slice::Iter<'static, u64>,
+    pause: Duration,
+}
+
+impl Pace {
+    /// A wait of at most so long, from now on.
+    #[must_use]
+    pub fn new(limit: Duration) -> Self {
+        Self {
+            began: Monotonic::now(),
+            limit,
+            pauses: PAUSES_MS.iter(),
+            pause: Duration::ZERO,
+        }
+    }
+
+    /// Pauses before another look; false: the time is up.
+    pub fn pause(&mut self) -> bool {
+        let left = self.limit.saturating_sub(self.began.elapsed());
+        if left.is_zero() {
+            return false;
+        }
+        if let Some(pause_ms) = self.pauses.next() {
+            self.pause = Duration::from_millis(*pause_ms);
+        }
+        std::thread::sleep(self.pause.min(left));
+        true
     }
 }
 

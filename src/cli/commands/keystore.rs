@@ -1,6 +1,7 @@
 //! `lockstep keystore`.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use clap::{Args, Subcommand};
 
@@ -11,6 +12,7 @@ use crate::cli::context::Context;
 use crate::cli::exit::Exit;
 use crate::cli::find::{self, keystore_path};
 use crate::cli::table::{age, fields, or_dash, words};
+use crate::cli::wait::{Pace, WAIT_S_DEFAULT};
 use crate::model::keystore::Variant;
 use crate::model::vault::UnixMs;
 use crate::rest::extension::{UnmanagedList, UnmanagedObject};
@@ -39,7 +41,12 @@ pub enum KeystoreCommand {
     /// Show one.
     Show(Named),
     /// Show how well one is; exits with 75 while it is not well.
-    Status(Named),
+    Status {
+        #[command(flatten)]
+        named: Named,
+        #[command(flatten)]
+        wait: Wait,
+    },
     /// Change its groups, its description, or how its agent is reached.
     Update(Box<UpdateArgs>),
     /// Take it out.
@@ -94,6 +101,23 @@ pub struct CreateArgs {
     /// Where it stands.
     #[arg(long)]
     location: Option<String>,
+    #[command(flatten)]
+    wait: Wait,
+}
+
+/// How long to wait for its agent and token.
+#[derive(Debug, Clone, Copy, Args)]
+pub struct Wait {
+    /// Wait until its agent answers and its token is open, at most this many seconds; exits with 75 if they do not.
+    #[arg(
+        long = "wait",
+        value_name = "SECS",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = WAIT_S_DEFAULT,
+        value_parser = clap::value_parser!(u64).range(0..=86_400)
+    )]
+    limit_s: Option<u64>,
 }
 
 /// What of a keystore can change.
@@ -132,10 +156,15 @@ pub fn run(command: KeystoreCommand, context: &mut Context<'_, '_>) -> anyhow::R
     let now = context.now;
     match command {
         KeystoreCommand::Create(args) => {
+            let wait = args.wait;
             let made = create(*args, false, context)?;
+            let made = well(made, wait, context)?;
             context.show(&made, |keystore| {
                 format!("keystore {} added: {}", keystore.name, keystore.id)
             })?;
+            if wait.limit_s.is_some() {
+                return Ok(exit(&made.status));
+            }
         }
         KeystoreCommand::Test(args) => {
             let seen = create(*args, true, context)?;
@@ -146,7 +175,7 @@ pub fn run(command: KeystoreCommand, context: &mut Context<'_, '_>) -> anyhow::R
             let found = find::keystore(&context.client, named.vault.as_deref(), &named.keystore)?;
             context.show(&found.value, |keystore| page(keystore, now))?;
         }
-        KeystoreCommand::Status(named) => return status(&named, context),
+        KeystoreCommand::Status { named, wait } => return status(&named, wait, context),
         KeystoreCommand::Update(args) => {
             let changed = update(*args, context)?;
             context.show(&changed, |keystore| page(keystore, now))?;
@@ -217,10 +246,11 @@ fn list(
     context.show_list(&found, &header, row)
 }
 
-fn status(named: &Named, context: &mut Context<'_, '_>) -> anyhow::Result<Exit> {
-    let path = format!("{}/status", keystore_path(&id(named, context)?));
+fn status(named: &Named, wait: Wait, context: &mut Context<'_, '_>) -> anyhow::Result<Exit> {
+    let path = keystore_path(&id(named, context)?);
+    let seen = context.client.one(&path)?.value;
+    let status = well(seen, wait, context)?.status;
     let now = context.now;
-    let status: KeystoreStatus = context.client.one(&path)?.value;
     context.show(&status, |status| {
         fields(&[
             ("Health", health(status.health_status).to_owned()),
@@ -229,12 +259,40 @@ fn status(named: &Named, context: &mut Context<'_, '_>) -> anyhow::Result<Exit> 
             ("Unmanaged keys", status.unmanaged_count.to_string()),
         ])
     })?;
+    Ok(exit(&status))
+}
+
+const fn exit(status: &KeystoreStatus) -> Exit {
     match status.health_status {
-        HealthStatus::Ok => Ok(Exit::Done),
+        HealthStatus::Ok => Exit::Done,
         HealthStatus::NotResponding
         | HealthStatus::ConfigurationError
-        | HealthStatus::PendingCheck => Ok(Exit::NotYet),
+        | HealthStatus::PendingCheck => Exit::NotYet,
     }
+}
+
+/// Waits until a keystore is well, if that was asked for; gives it as it was last.
+fn well(
+    mut keystore: Keystore,
+    wait: Wait,
+    context: &mut Context<'_, '_>,
+) -> anyhow::Result<Keystore> {
+    let Some(limit_s) = wait.limit_s else {
+        return Ok(keystore);
+    };
+    let mut pace = Pace::new(Duration::from_secs(limit_s));
+    let mut said = String::new();
+    while keystore.status.health_status != HealthStatus::Ok {
+        if said != keystore.status.message {
+            said.clone_from(&keystore.status.message);
+            context.note(&format!("  {}  {said}", keystore.name))?;
+        }
+        if !pace.pause() {
+            break;
+        }
+        keystore = context.client.one(&keystore_path(&keystore.id))?.value;
+    }
+    Ok(keystore)
 }
 
 fn update(args: UpdateArgs, context: &Context<'_, '_>) -> anyhow::Result<Keystore> {
