@@ -58,6 +58,9 @@ pub enum ClientError {
         /// What is wrong.
         problem: String,
     },
+    /// The command line cannot be meant so.
+    #[error("{0}")]
+    Usage(String),
     /// Nothing could be sent.
     #[error("{0}")]
     Setup(String),
@@ -91,6 +94,7 @@ impl ClientError {
                 _ => Exit::Failed,
             },
             Self::Unreachable { .. } => Exit::NotYet,
+            Self::Usage(_) => Exit::Usage,
             Self::Strange { .. } | Self::Setup(_) | Self::Files(_) => Exit::Failed,
         }
     }
@@ -416,7 +420,7 @@ impl Client {
 }
 
 fn check_url(url: &str) -> Result<(), ClientError> {
-    let refused = |why: &str| Err(ClientError::Setup(format!("--url {url:?}: {why}")));
+    let refused = |why: &str| Err(ClientError::Usage(format!("--url {url:?}: {why}")));
     let Ok(uri) = url.parse::<ureq::http::Uri>() else {
         return refused("not a URL");
     };

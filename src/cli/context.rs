@@ -37,12 +37,12 @@ impl<'a, 't> Context<'a, 't> {
     /// Reads the files that the connection needs.
     ///
     /// # Errors
-    /// [`ClientError::Setup`] or [`ClientError::Files`].
+    /// [`ClientError::Usage`], [`ClientError::Setup`] or [`ClientError::Files`].
     pub fn new(
         connection: &Connection,
         terminal: &'a mut Terminal<'t>,
     ) -> Result<Self, ClientError> {
-        let missing = |what: &str| ClientError::Setup(format!("{what} is missing"));
+        let missing = |what: &str| ClientError::Usage(format!("{what} is missing"));
         let url = connection
             .url
             .as_deref()

@@ -1,7 +1,6 @@
 //! What is true of a key, keystore by keystore, at a glance. "Deactivated" alone is said only when all is in step.
 
 use crate::cli::table::{Table, age, or_dash, words};
-use crate::model::difference::{CausedBy, HealedBy};
 use crate::model::lifecycle::ManagedState;
 use crate::model::observed::ProofKind;
 use crate::model::text::printable;
@@ -32,7 +31,7 @@ pub fn page(key: &ManagedKey, now: UnixMs) -> String {
 /// A key in one sentence.
 #[must_use]
 pub fn headline(label: &str, state: ManagedState, progress: &Progress) -> String {
-    let (label, state) = (printable(label), words(state.name()));
+    let (label, state) = (printable(label), state_words(state));
     let (confirmed, total) = (progress.confirmed, progress.total);
     let count = match total {
         0 => "on no keystore yet".to_owned(),
@@ -45,6 +44,12 @@ pub fn headline(label: &str, state: ManagedState, progress: &Progress) -> String
         Phase::OutOfStep => format!("{label}: wanted {state}, OUT OF STEP, {count}"),
         Phase::Unknown => format!("{label}: wanted {state}, UNKNOWN, {count}"),
     }
+}
+
+/// A state in words.
+#[must_use]
+pub fn state_words(state: ManagedState) -> String {
+    words(&state.name().replace("pre_", "pre-"))
 }
 
 /// The phase with its count, for lists.
@@ -139,22 +144,10 @@ fn reasons(items: &[StatusInKeystore]) -> Vec<String> {
     told
 }
 
-/// A difference in words: what, whose doing, what heals it.
+/// A difference as the coordinator words it: what, whose doing it probably is, what makes it good again.
 #[must_use]
 pub fn sentence(difference: &Difference) -> String {
-    let message = printable(difference.message.trim_end_matches('.'));
-    let by = match difference.caused_by {
-        CausedBy::OutOfBand => " (not our doing)",
-        CausedBy::PendingChange => " (our change is on its way)",
-        CausedBy::FailedChange => " (our change failed)",
-        CausedBy::Unknown => "",
-    };
-    let next = match difference.healed_by {
-        HealedBy::Sync => "`lockstep key sync` puts it right",
-        HealedBy::Operator => "a person must look at the token",
-        HealedBy::Waiting => "nothing to do but wait",
-    };
-    format!("{message}{by}. {next}.")
+    format!("{}.", printable(difference.message.trim_end_matches('.')))
 }
 
 /// What a progress line says of one keystore: changes only when there is news.

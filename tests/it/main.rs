@@ -13,6 +13,7 @@
 
 mod architecture;
 mod ca;
+mod cli;
 mod host;
 mod keystore_contract;
 mod outsider;

@@ -299,13 +299,7 @@ fn update(args: UpdateArgs, context: &Context<'_, '_>) -> anyhow::Result<Keystor
     let named = &args.named;
     let seen = find::keystore(&context.client, named.vault.as_deref(), &named.keystore)?;
     let mut groups: BTreeSet<String> = seen.value.groups.iter().cloned().collect();
-    for group in &args.remove_groups {
-        anyhow::ensure!(
-            groups.remove(group),
-            "keystore {} is not in group {group:?}",
-            seen.value.name
-        );
-    }
+    groups.retain(|group| !args.remove_groups.contains(group));
     groups.extend(args.add_groups.iter().cloned());
     let regrouped = !(args.add_groups.is_empty() && args.remove_groups.is_empty());
     let body = KeystorePatch {
@@ -400,10 +394,9 @@ fn page(keystore: &Keystore, now: UnixMs) -> String {
         ),
         (
             "Model",
-            format!(
-                "{} {}, firmware {}",
-                token.manufacturer, token.model, token.firmware
-            ),
+            format!("{} {} {}", token.manufacturer, token.model, token.firmware)
+                .trim_end()
+                .to_owned(),
         ),
         ("Library", token.library.clone()),
         ("Strategy", keystore.pkcs11_strategy.clone()),

@@ -2,12 +2,13 @@
 
 use clap::{Args, Subcommand};
 
-use crate::cli::client::{Change, Verb};
+use crate::cli::client::{Change, ClientError, Verb};
 use crate::cli::commands::words::{algorithm, deactivated_usage, state, usage};
 use crate::cli::context::Context;
 use crate::cli::exit::Exit;
 use crate::cli::find::{self, template_path};
-use crate::cli::table::{fields, words};
+use crate::cli::status::state_words;
+use crate::cli::table::fields;
 use crate::model::key::{Algorithm, DeactivatedUsage, KeySpec, Usage};
 use crate::model::lifecycle::ManagedState;
 use crate::rest::keystore::PKCS11;
@@ -168,7 +169,8 @@ pub fn run(command: TemplateCommand, context: &mut Context<'_, '_>) -> anyhow::R
 
 fn create(args: CreateArgs, context: &mut Context<'_, '_>) -> anyhow::Result<()> {
     // Said here already, with the sizes there are; the coordinator checks again.
-    KeySpec::new(args.algorithm, args.size)?;
+    KeySpec::new(args.algorithm, args.size)
+        .map_err(|invalid| ClientError::Usage(invalid.to_string()))?;
     let body = TemplateCreate {
         vault: IdRef {
             id: find::vault_id(&context.client, &args.vault)?,
@@ -291,7 +293,7 @@ fn page(template: &Template) -> String {
         ),
         ("Usage", keystore.map(usages).unwrap_or_default()),
         ("Deactivated usage", deactivated.to_owned()),
-        ("New keys are", words(template.key.state.name())),
+        ("New keys are", state_words(template.key.state)),
         ("Activation after", template.key.activation_date.clone()),
         ("Expiration after", template.key.expiration_date.clone()),
         ("Keystore group", groups(template)),

@@ -10,7 +10,7 @@ use crate::cli::context::Context;
 use crate::cli::exit::Exit;
 use crate::cli::find::{self, key_path, keystore_path};
 use crate::cli::status;
-use crate::cli::table::{fields, or_dash, words};
+use crate::cli::table::{fields, or_dash};
 use crate::model::lifecycle::ManagedState;
 use crate::model::vault::UnixMs;
 use crate::rest::list::IdRef;
@@ -242,7 +242,7 @@ fn keystores(key: &ManagedKey) -> String {
 fn row(key: &ManagedKey) -> Vec<String> {
     vec![
         key.label.clone(),
-        words(key.state.name()),
+        status::state_words(key.state),
         status::phase(&key.progress),
         kind(key),
         key.template.name.clone(),
@@ -253,7 +253,7 @@ fn row(key: &ManagedKey) -> Vec<String> {
 }
 
 fn page(key: &ManagedKey, now: UnixMs) -> String {
-    let state = words(key.state.name());
+    let state = status::state_words(key.state);
     let state = match key.progress.phase {
         Phase::InStep => state,
         Phase::Changing | Phase::OutOfStep | Phase::Unknown => format!("wanted {state}"),

@@ -1,0 +1,261 @@
+//! The command line as a process, over a real coordinator's API on loopback; the agents are on paper.
+//!
+//! Scripts in, transcripts out: `tests/it/cli/*.txt` hold both. `LOCKSTEP_BLESS=1` writes the outputs anew.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use lockstep::coordinator::api::serve::{Scheme, serve};
+use lockstep::model::difference::Reason;
+use lockstep::model::ids::{KeyVersionId, KeystoreId};
+use lockstep::model::keystore::{Health, Variant};
+use lockstep::model::observed::Observation;
+use serde_json::Value;
+use tempfile::TempDir;
+use tokio::sync::oneshot;
+
+use crate::support::rest::{ADMIN, Coordinator, READER};
+
+const LOCKSTEP: &str = env!("CARGO_BIN_EXE_lockstep");
+
+/// A coordinator that listens, and the files that its clients need.
+struct Desk {
+    coordinator: Coordinator,
+    url: String,
+    dir: TempDir,
+    _stop: oneshot::Sender<()>,
+}
+
+impl Desk {
+    async fn open() -> Self {
+        let coordinator = Coordinator::new();
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let (stop, stopped) = oneshot::channel::<()>();
+        let router = coordinator.router.clone();
+        tokio::spawn(serve(listener, router, Scheme::Http, async {
+            let _either_way = stopped.await;
+        }));
+        let dir = tempfile::tempdir().unwrap();
+        let desk = Self {
+            coordinator,
+            url,
+            dir,
+            _stop: stop,
+        };
+        desk.secret("token", ADMIN, 0o600);
+        desk
+    }
+
+    fn secret(&self, name: &str, text: &str, mode: u32) -> PathBuf {
+        use std::os::unix::fs::PermissionsExt as _;
+        let path = self.dir.path().join(name);
+        std::fs::write(&path, text).unwrap();
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();
+        path
+    }
+
+    /// Runs one command; words are split at spaces, except within single quotes.
+    async fn run(&self, line: &str) -> Output {
+        self.run_as(line, &self.dir.path().join("token")).await
+    }
+
+    async fn run_as(&self, line: &str, token: &Path) -> Output {
+        let mut command = Command::new(LOCKSTEP);
+        command
+            .args(split(line))
+            .env_clear()
+            .env("LOCKSTEP_URL", &self.url)
+            .env("LOCKSTEP_TOKEN_FILE", token)
+            .stdin(std::process::Stdio::null());
+        tokio::task::spawn_blocking(move || command.output().unwrap())
+            .await
+            .unwrap()
+    }
+
+    async fn id(&self, keystore: &str) -> KeystoreId {
+        let shown = self
+            .run(&format!("keystore show {keystore} --output json"))
+            .await;
+        let shown: Value = serde_json::from_slice(&shown.stdout).unwrap();
+        shown["id"].as_str().unwrap().parse().unwrap()
+    }
+
+    async fn version(&self, key: &str) -> KeyVersionId {
+        let shown = self.run(&format!("key show {key} --output json")).await;
+        let shown: Value = serde_json::from_slice(&shown.stdout).unwrap();
+        shown["instances"][0]["id"]
+            .as_str()
+            .unwrap()
+            .parse()
+            .unwrap()
+    }
+
+    /// What happens outside: `agent NAME`, `internal NAME`, `down NAME`, `up NAME`, `lose KEY NAME`.
+    async fn happens(&self, line: &str) {
+        let fleet = &self.coordinator.fleet;
+        let words: Vec<&str> = line.split(' ').collect();
+        match words.as_slice() {
+            ["agent", name] => {
+                fleet.add(name, Variant::External);
+            }
+            ["internal", name] => {
+                fleet.add(name, Variant::Internal);
+            }
+            ["down", name] => fleet.set_up(self.id(name).await, false),
+            ["up", name] => fleet.set_up(self.id(name).await, true),
+            ["wrong-pin", name] => fleet.set_health(self.id(name).await, Health::WrongPin),
+            ["well", name] => fleet.set_health(self.id(name).await, Health::Ok),
+            ["lose", key, name] => {
+                let (id, version) = (self.id(name).await, self.version(key).await);
+                fleet.tamper(id, version, Reason::Missing, |observation| {
+                    *observation = Observation::Absent { same_label: vec![] };
+                });
+            }
+            other => panic!("nobody knows {other:?}"),
+        }
+    }
+}
+
+fn split(line: &str) -> Vec<String> {
+    let mut words = vec![];
+    for (place, part) in line.split('\'').enumerate() {
+        if place % 2 == 1 {
+            words.push(part.to_owned());
+        } else {
+            words.extend(part.split_whitespace().map(str::to_owned));
+        }
+    }
+    words
+}
+
+/// What one command wrote, and its exit code unless 0. Lines of progress depend on the pace and are left out.
+fn told(output: &Output) -> String {
+    let mut lines: Vec<String> = Vec::new();
+    let err = String::from_utf8_lossy(&output.stderr);
+    lines.extend(
+        err.lines()
+            .filter(|line| !line.starts_with("  "))
+            .map(steady),
+    );
+    lines.extend(String::from_utf8_lossy(&output.stdout).lines().map(steady));
+    match output.status.code() {
+        Some(0) => {}
+        code => lines.push(format!("(exit {})", code.unwrap())),
+    }
+    lines.iter().map(|line| format!("{line}\n")).collect()
+}
+
+/// A line without what differs from run to run: ids, digests, times and ages.
+fn steady(line: &str) -> String {
+    let words: Vec<String> = line.split(' ').map(steady_word).collect();
+    let mut words: Vec<&str> = words.iter().map(String::as_str).collect();
+    for place in 1..words.len() {
+        let unit = words[place].trim_end_matches([',', ')']);
+        if matches!(unit, "s" | "min") && words[place - 1].chars().all(|c| c.is_ascii_digit()) {
+            words[place - 1] = "N";
+        }
+    }
+    words.join(" ")
+}
+
+fn steady_word(word: &str) -> String {
+    let bare = word.trim_matches(|c: char| !c.is_ascii_alphanumeric());
+    let hex = |text: &str| text.chars().all(|c| c.is_ascii_hexdigit());
+    let parts: Vec<&str> = bare.split('-').collect();
+    let lengths: Vec<usize> = parts.iter().map(|part| part.len()).collect();
+    let is_id = lengths == [8, 4, 4, 4, 12] && parts.iter().all(|part| hex(part));
+    let is_time = bare.parse::<jiff::Timestamp>().is_ok();
+    let is_date = bare.parse::<jiff::civil::Date>().is_ok();
+    if let Some((before, id)) = bare.split_once('/') {
+        return word.replace(bare, &format!("{before}/{}", steady_word(id)));
+    }
+    match () {
+        () if bare.is_empty() => word.to_owned(),
+        () if is_id => word.replace(bare, "<id>"),
+        () if is_time => word.replace(bare, "<time>"),
+        () if is_date => word.replace(bare, "<date>"),
+        () if hex(bare) && bare.len() >= 16 => word.replace(bare, "<hex>"),
+        () => word.to_owned(),
+    }
+}
+
+/// Plays `tests/it/cli/<name>.txt`: `$` runs a command, `!` makes something happen, `#` is prose; all else is output.
+async fn play(name: &str) {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("tests/it/cli/{name}.txt"));
+    let script = std::fs::read_to_string(&path).unwrap();
+    let desk = Desk::open().await;
+    let mut transcript = String::new();
+    for line in script.lines() {
+        match line.split_at_checked(2) {
+            Some(("$ ", command)) => {
+                transcript += &format!("{line}\n");
+                let command = command.strip_prefix("lockstep ").unwrap();
+                transcript += &told(&desk.run(command).await);
+            }
+            Some(("! ", event)) => {
+                transcript += &format!("{line}\n");
+                desk.happens(event).await;
+            }
+            Some(("# ", _)) => transcript += &format!("\n{line}\n"),
+            _ => {}
+        }
+    }
+    let transcript = transcript.trim_start().to_owned();
+    if std::env::var_os("LOCKSTEP_BLESS").is_some() {
+        std::fs::write(&path, &transcript).unwrap();
+    }
+    assert!(transcript == script, "{}:\n{transcript}", path.display());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_life_of_a_key() {
+    play("life").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_goes_wrong_is_told() {
+    play("refusals").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_may_not_is_told_so() {
+    let desk = Desk::open().await;
+    let reader = desk.secret("reader", READER, 0o600);
+    let refused = desk.run_as("vault create --name a", &reader).await;
+    assert_eq!(refused.status.code(), Some(3), "{refused:?}");
+    let open = desk.secret("open", ADMIN, 0o644);
+    let refused = desk.run_as("vault list", &open).await;
+    let said = String::from_utf8(refused.stderr).unwrap();
+    assert_eq!(refused.status.code(), Some(1));
+    assert!(said.contains("chmod 600"), "{said}");
+    assert!(!said.contains(ADMIN));
+    let wrong = desk.secret("wrong", "lks_0000000000000000000000000000000000", 0o600);
+    let refused = desk.run_as("vault list", &wrong).await;
+    assert_eq!(refused.status.code(), Some(3));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nobody_there_is_temporary() {
+    let desk = Desk::open().await;
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let free = listener.local_addr().unwrap();
+    drop(listener);
+    let refused = desk.run(&format!("vault list --url http://{free}")).await;
+    assert_eq!(refused.status.code(), Some(75), "{refused:?}");
+    let said = String::from_utf8(refused.stderr).unwrap();
+    assert!(said.contains("does not answer"), "{said}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn json_is_for_programs() {
+    let desk = Desk::open().await;
+    let made = desk.run("vault create --name a --output json").await;
+    let made: Value = serde_json::from_slice(&made.stdout).unwrap();
+    let listed = desk.run("vault list --output json").await;
+    let listed: Value = serde_json::from_slice(&listed.stdout).unwrap();
+    assert_eq!(listed[0]["id"], made["id"]);
+    let gone = desk.run("vault delete a --output json").await;
+    assert_eq!(gone.status.code(), Some(0));
+    assert!(gone.stdout.is_empty(), "only answers go to standard output");
+}
