@@ -108,6 +108,8 @@ pub struct Shown {
     pub token: TokenInfo,
     /// The transport key and what works; none until it was tried since the token was last opened.
     pub prepared: Option<Prepared>,
+    /// Why the last try to prepare the token failed; it is tried again.
+    pub prepare_failure: Option<String>,
     /// Records in the journal.
     pub journal_records: u64,
 }
@@ -208,7 +210,7 @@ impl Driver {
                 Some(written) = self.written.recv() => self.journal_written(written).await,
                 (owner, outcome) = self.jobs.outcome() => self.token_answered(owner, outcome).await,
                 Some(message) = self.messages.recv() => self.take(message).await,
-                () = tokio::time::sleep(wait) => self.step(Input::Tick).await,
+                () = tokio::time::sleep(wait) => self.tick().await,
             }
         }
         self.finish().await;
@@ -244,8 +246,9 @@ impl Driver {
 
     /// How long nothing happens by itself.
     fn wait(&self) -> Duration {
+        let idle = !self.jobs.busy() && self.healthy();
         let prepare = match self.prepare {
-            Prepare::Wanted { not_before_ms } if not_before_ms > 0 => Some(not_before_ms),
+            Prepare::Wanted { not_before_ms } if idle => Some(not_before_ms),
             Prepare::Wanted { .. } | Prepare::UnderWay | Prepare::Done => None,
         };
         let at_ms = match (self.timer_ms, prepare) {
@@ -255,6 +258,18 @@ impl Driver {
             (None, None) => return Duration::from_secs(60),
         };
         Duration::from_millis(at_ms.saturating_sub(self.now_ms()))
+    }
+
+    async fn tick(&mut self) {
+        // The machine sets the next one; without that, nothing happens rather than everything at once.
+        if self.timer_ms.is_some_and(|at_ms| at_ms <= self.now_ms()) {
+            self.timer_ms = None;
+        }
+        self.step(Input::Tick).await;
+    }
+
+    fn healthy(&self) -> bool {
+        self.machine.health().clone() == Health::Ok
     }
 
     async fn step(&mut self, input: Input) {
@@ -349,6 +364,8 @@ impl Driver {
     ) {
         let request = self.next_request;
         self.next_request = request.saturating_add(1);
+        // Those whose callers have gone away need no place.
+        self.proofs.retain(|_, waiting| !waiting.is_closed());
         self.proofs.insert(request, reply);
         self.step(Input::Prove { request, version }).await;
     }
@@ -393,9 +410,8 @@ impl Driver {
             return;
         }
         let now_ms = self.now_ms();
-        let healthy = self.machine.health().clone() == Health::Ok;
         if let Prepare::Wanted { not_before_ms } = self.prepare
-            && healthy
+            && self.healthy()
             && now_ms >= not_before_ms
         {
             self.prepare = Prepare::UnderWay;
@@ -452,8 +468,10 @@ impl Driver {
                 // Unless the token was lost meanwhile: then it is done again.
                 if self.prepare == Prepare::UnderWay {
                     self.prepare = Prepare::Done;
-                    self.shown
-                        .send_modify(|shown| shown.prepared = Some(prepared));
+                    self.shown.send_modify(|shown| {
+                        shown.prepared = Some(prepared);
+                        shown.prepare_failure = None;
+                    });
                 }
             }
             Ok(other) => self.prepare_failed(&format!("the token answered {other:?}")),
@@ -465,6 +483,8 @@ impl Driver {
         tracing::error!(why, "the token could not be prepared; it is tried again");
         let not_before_ms = self.now_ms().saturating_add(PREPARE_PAUSE_MS);
         self.prepare = Prepare::Wanted { not_before_ms };
+        self.shown
+            .send_modify(|shown| shown.prepare_failure = Some(why.to_owned()));
     }
 
     /// Shows health and session as they are after a step.
@@ -493,6 +513,7 @@ impl Driver {
                 shown.session = session;
                 if forget {
                     shown.prepared = None;
+                    shown.prepare_failure = None;
                 }
             }
             changed

@@ -1,7 +1,9 @@
 //! The agent's identity key: Ed25519 (RFC 8032). It signs what this agent says about keys, outlives certificates, and is
 //! what other agents list in `peers.toml`.
 
-use std::io;
+use std::fs::File;
+use std::io::{self, Read as _};
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
 use aws_lc_rs::rand::SystemRandom;
@@ -24,6 +26,12 @@ pub enum IdentityError {
         /// Why.
         #[source]
         source: io::Error,
+    },
+    /// Others could read it.
+    #[error("{}: group or others may read the identity key; run `chmod 600` on it", path.display())]
+    Exposed {
+        /// Which file.
+        path: PathBuf,
     },
     /// The file is no Ed25519 key.
     #[error("{}: holds no Ed25519 key in PKCS#8; restore it from a backup", path.display())]
@@ -53,8 +61,16 @@ impl Identity {
     /// # Errors
     /// [`IdentityError`].
     pub fn load(path: &Path) -> Result<Self, IdentityError> {
-        let bytes = std::fs::read(path).map(Zeroizing::new);
-        let bytes = bytes.map_err(|source| unusable(path, source))?;
+        let unreadable = |source| unusable(path, source);
+        let mut file = File::open(path).map_err(unreadable)?;
+        let mode = file.metadata().map_err(unreadable)?.permissions().mode();
+        if mode & 0o077 != 0 {
+            return Err(IdentityError::Exposed {
+                path: path.to_owned(),
+            });
+        }
+        let mut bytes = Zeroizing::new(Vec::with_capacity(256));
+        file.read_to_end(&mut bytes).map_err(unreadable)?;
         let key = Ed25519KeyPair::from_pkcs8(&bytes);
         let key = key.map_err(|_rejected| IdentityError::Damaged {
             path: path.to_owned(),
@@ -116,6 +132,8 @@ fn unusable(path: &Path, source: io::Error) -> IdentityError {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
     use crate::agent::identity::{Identity, IdentityError, verify};
     use crate::model::ids::{Epoch, KeystoreId};
     use crate::model::keystore::OaepHash;
@@ -159,6 +177,12 @@ mod tests {
         ));
         let first = Identity::load_or_new(&path).unwrap().digest();
         assert_eq!(Identity::load_or_new(&path).unwrap().digest(), first);
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o640)).unwrap();
+        assert!(matches!(
+            Identity::load(&path),
+            Err(IdentityError::Exposed { .. })
+        ));
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).unwrap();
         std::fs::write(&path, b"no key").unwrap();
         assert!(matches!(
             Identity::load_or_new(&path),

@@ -100,8 +100,7 @@ impl Jobs {
 
     /// A call's job, or its answer if too many wait.
     pub fn call(&mut self, session: SessionNumber, job: TokenJob, reply: Reply) {
-        // Those whose callers have gone away take no place.
-        self.calls.retain(|(_, _, reply)| !reply.is_closed());
+        self.forget_gone();
         if self.calls.len() < self.calls_max {
             self.calls.push_back((session, job, reply));
         } else if reply.send(Err(CallFailure::TooMany)).is_err() {
@@ -109,8 +108,14 @@ impl Jobs {
         }
     }
 
+    /// Calls whose callers have gone away take no place and no time.
+    fn forget_gone(&mut self) {
+        self.calls.retain(|(_, _, reply)| !reply.is_closed());
+    }
+
     /// Takes the job that is to be started next.
     pub fn take_next(&mut self) -> Option<Job> {
+        self.forget_gone();
         let call_first = self.in_a_row >= MACHINE_JOBS_IN_A_ROW_MAX && !self.calls.is_empty();
         if !call_first && let Some((ticket, job)) = self.machine.pop_front() {
             self.in_a_row = self.in_a_row.saturating_add(1);

@@ -30,6 +30,12 @@ pub enum PeersError {
         #[source]
         source: io::Error,
     },
+    /// Others may write it.
+    #[error("{}: group or others may write it; run `chmod 600` on it", path.display())]
+    Exposed {
+        /// Which file.
+        path: PathBuf,
+    },
     /// It does not say what it should.
     #[error("{}: {detail}; every line under [peers] is \"keystore id\" = \"64 hex digits\"", path.display())]
     Damaged {
@@ -153,6 +159,11 @@ impl Peers {
     /// [`PeersError`].
     pub fn list(&self) -> Result<BTreeMap<KeystoreId, Digest>, PeersError> {
         let version = match std::fs::metadata(&self.path) {
+            Ok(metadata) if metadata.mode() & 0o022 != 0 => {
+                return Err(PeersError::Exposed {
+                    path: self.path.clone(),
+                });
+            }
             Ok(metadata) => Some(FileVersion::of(&metadata)),
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(BTreeMap::new()),
             Err(source) => return Err(self.unusable(source)),
@@ -231,6 +242,8 @@ impl FileVersion {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
     use crate::agent::identity::Identity;
     use crate::agent::peers::{Distrust, Peers, PeersError};
     use crate::model::canonical::sha256;
@@ -301,6 +314,9 @@ mod tests {
             peers.add(keystore(2), sha256(b"new")),
             Err(PeersError::OtherIdentity { .. })
         ));
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o660)).unwrap();
+        assert!(matches!(peers.list(), Err(PeersError::Exposed { .. })));
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).unwrap();
         for damaged in ["[peers]\nx = \"y\"\n", "[peer]\n", "peers = 1"] {
             std::fs::write(&path, damaged).unwrap();
             assert!(matches!(peers.list(), Err(PeersError::Damaged { .. })));

@@ -1,12 +1,22 @@
-//! The agent's directory: what it must not lose. One process at a time holds it.
+//! The agent's directory: what it must not lose. One agent at a time holds it, and one module host.
 
 use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use rustix::io::FdFlags;
 
 use crate::agent::durable;
+use crate::clock::Monotonic;
 use crate::model::ids::KeystoreId;
+
+/// Longest wait for the module host of an agent that was killed. A host that is orphaned aborts after 300 s.
+const HOST_PATIENCE: Duration = Duration::from_secs(310);
+
+/// Pause between two looks.
+const HOST_PAUSE: Duration = Duration::from_millis(20);
 
 /// What goes wrong with the directory.
 #[derive(Debug, thiserror::Error)]
@@ -24,6 +34,16 @@ pub enum StateDirError {
     #[error("{}: another lockstep-agent is running on this state_dir; stop it first", path.display())]
     Locked {
         /// The lock file.
+        path: PathBuf,
+    },
+    /// The module host of an agent that was killed has not ended its call.
+    #[error(
+        "{}: the module host of an earlier run is still in a call to the token; two at once would lose objects; try again \
+         when it has ended",
+        path.display()
+    )]
+    HostStays {
+        /// The lock file that it holds.
         path: PathBuf,
     },
     /// `keystore-id` holds something else.
@@ -44,6 +64,8 @@ pub struct StateDir {
 #[derive(Debug)]
 pub struct StateLock {
     _file: File,
+    /// Children inherit this one: it is free only when the last module host is gone too.
+    _host: File,
 }
 
 impl StateDir {
@@ -101,24 +123,42 @@ impl StateDir {
         self.root.join("keystore-id")
     }
 
-    /// Takes the directory for this process.
+    /// Takes the directory for this process and its children. If the agent before was killed, its module host may still be
+    /// in a call: waits for the end of that, at most as long as the host itself lets a call go on.
     ///
     /// # Errors
-    /// [`StateDirError::Locked`] if another agent has it.
+    /// [`StateDirError::Locked`] if another agent has it, [`StateDirError::HostStays`].
     pub fn lock(&self) -> Result<StateLock, StateDirError> {
+        self.lock_within(HOST_PATIENCE)
+    }
+
+    fn lock_within(&self, patience: Duration) -> Result<StateLock, StateDirError> {
         let path = self.root.join("lock");
-        let file = OpenOptions::new()
-            .create(true)
-            .truncate(false)
-            .write(true)
-            .mode(0o600)
-            .open(&path)
-            .map_err(|source| unusable(&path, source))?;
-        match file.try_lock() {
-            Ok(()) => Ok(StateLock { _file: file }),
-            Err(TryLockError::WouldBlock) => Err(StateDirError::Locked { path }),
-            Err(TryLockError::Error(source)) => Err(unusable(&path, source)),
-        }
+        let Some(file) = try_lock(&path)? else {
+            return Err(StateDirError::Locked { path });
+        };
+        let path = self.root.join("host.lock");
+        let began = Monotonic::now();
+        let mut told = false;
+        let host = loop {
+            if let Some(host) = try_lock(&path)? {
+                break host;
+            }
+            if !told {
+                tracing::warn!("waiting for the module host of an earlier run to end its call");
+                told = true;
+            }
+            if began.elapsed() >= patience {
+                return Err(StateDirError::HostStays { path });
+            }
+            std::thread::sleep(HOST_PAUSE);
+        };
+        rustix::io::fcntl_setfd(&host, FdFlags::empty())
+            .map_err(|errno| unusable(&path, errno.into()))?;
+        Ok(StateLock {
+            _file: file,
+            _host: host,
+        })
     }
 
     /// The keystore that this directory is for, whether bound or not; given by `init`.
@@ -149,6 +189,22 @@ impl StateDir {
     }
 }
 
+/// The file, locked; none if another process has it.
+fn try_lock(path: &Path) -> Result<Option<File>, StateDirError> {
+    let file = OpenOptions::new()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .mode(0o600)
+        .open(path)
+        .map_err(|source| unusable(path, source))?;
+    match file.try_lock() {
+        Ok(()) => Ok(Some(file)),
+        Err(TryLockError::WouldBlock) => Ok(None),
+        Err(TryLockError::Error(source)) => Err(unusable(path, source)),
+    }
+}
+
 fn unusable(path: &Path, source: io::Error) -> StateDirError {
     StateDirError::Unusable {
         path: path.to_owned(),
@@ -158,6 +214,9 @@ fn unusable(path: &Path, source: io::Error) -> StateDirError {
 
 #[cfg(test)]
 mod tests {
+    use std::process::{Command, Stdio};
+    use std::time::Duration;
+
     use crate::agent::state_dir::{StateDir, StateDirError};
 
     #[test]
@@ -177,5 +236,19 @@ mod tests {
             state.keystore_or_new(),
             Err(StateDirError::Damaged { .. })
         ));
+    }
+
+    #[test]
+    fn a_child_that_outlives_the_agent_keeps_the_next_one_waiting() {
+        let parent = tempfile::tempdir().unwrap();
+        let state = StateDir::new(parent.path());
+        let held = state.lock().unwrap();
+        let mut child = Command::new("cat").stdin(Stdio::piped()).spawn().unwrap();
+        drop(held);
+        let refused = state.lock_within(Duration::from_millis(100));
+        assert!(matches!(refused, Err(StateDirError::HostStays { .. })));
+        drop(child.stdin.take());
+        state.lock_within(Duration::from_secs(60)).unwrap();
+        child.wait().unwrap();
     }
 }

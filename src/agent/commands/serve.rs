@@ -153,7 +153,10 @@ fn recover(config: &Config, own: &Own, started: Monotonic) -> anyhow::Result<Rec
             to = fewest.len(),
             "the journal is rewritten"
         );
-        file::rewrite(&path, &fewest)?
+        file::rewrite(&path, &fewest).or_else(|error| {
+            tracing::warn!(%error, "the journal could not be rewritten; it is used as it is");
+            file::open(&path, &contents)
+        })?
     } else {
         file::open(&path, &contents)?
     };

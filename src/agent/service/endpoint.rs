@@ -75,7 +75,7 @@ impl Shared {
         let mut shown = self.shown.clone();
         let ready = |shown: &Shown| {
             let waiting = matches!(shown.health, None | Some(Health::Ok | Health::Starting));
-            shown.prepared.is_some() || !waiting
+            shown.prepared.is_some() || shown.prepare_failure.is_some() || !waiting
         };
         let waited = tokio::time::timeout(PREPARE_WAIT, shown.wait_for(ready)).await;
         let now = match waited {
@@ -83,10 +83,11 @@ impl Shared {
             Ok(Err(_)) => return Err(later("stopping", "the agent is stopping")),
             Err(_late) => return Err(later("not_ready", "the token is still being prepared")),
         };
-        match (now.prepared, now.health) {
-            (Some(prepared), _) => Ok(prepared),
-            (None, Some(health)) => Err(CallFailure::Unhealthy(health).into()),
-            (None, None) => Err(later("not_ready", "the token is still being opened")),
+        match (now.prepared, now.prepare_failure, now.health) {
+            (Some(prepared), _, _) => Ok(prepared),
+            (None, Some(why), _) => Err(later("not_ready", &why)),
+            (None, None, Some(health)) => Err(CallFailure::Unhealthy(health).into()),
+            (None, None, None) => Err(later("not_ready", "the token is still being opened")),
         }
     }
 

@@ -128,3 +128,195 @@ fn bits(number: &[u8]) -> u32 {
     let first = u8::BITS.saturating_sub(first.leading_zeros());
     rest.saturating_mul(u8::BITS).saturating_add(first)
 }
+
+#[cfg(test)]
+mod tests {
+    use aws_lc_rs::encoding::{AsDer as _, PublicKeyX509Der};
+    use aws_lc_rs::rsa::{KeyPair, KeySize};
+    use aws_lc_rs::signature::KeyPair as _;
+    use tempfile::TempDir;
+
+    use crate::agent::identity::Identity;
+    use crate::agent::peers::Peers;
+    use crate::agent::service::trust::{Untrusted, check_envelope, check_rewrap};
+    use crate::model::canonical::sha256;
+    use crate::model::ids::{Epoch, Generation, KeyVersionId, KeystoreId};
+    use crate::model::key::{Algorithm, KeySpec};
+    use crate::model::keystore::{Capabilities, OaepHash};
+    use crate::model::material::{BirthRecord, Endorsement, Envelope, Signed};
+    use crate::model::observed::{Fingerprint, FingerprintMethod};
+    use crate::model::vault::UnixMs;
+
+    const BLOB: &[u8] = b"wrapped";
+
+    fn keystore(number: u128) -> KeystoreId {
+        KeystoreId::from_uuid(uuid::Uuid::from_u128(number))
+    }
+
+    fn rsa(size: KeySize) -> Vec<u8> {
+        let pair = KeyPair::generate(size).unwrap();
+        let der: PublicKeyX509Der<'_> = pair.public_key().as_der().unwrap();
+        der.as_ref().to_vec()
+    }
+
+    fn spec() -> KeySpec {
+        KeySpec::new(Algorithm::Aes, 256).unwrap()
+    }
+
+    fn fingerprint() -> Fingerprint {
+        Fingerprint {
+            method: FingerprintMethod::DigestKey,
+            value: sha256(b"key"),
+        }
+    }
+
+    /// An internal keystore 1 that lists keystore 2.
+    struct Pair {
+        _dir: TempDir,
+        own: Identity,
+        other: Identity,
+        peers: Peers,
+    }
+
+    impl Pair {
+        fn new() -> Self {
+            let dir = TempDir::new().unwrap();
+            let own = Identity::load_or_new(&dir.path().join("own")).unwrap();
+            let other = Identity::load_or_new(&dir.path().join("other")).unwrap();
+            let peers = Peers::new(&dir.path().join("peers.toml"), keystore(1), own.digest());
+            peers.add(keystore(2), other.digest()).unwrap();
+            Self {
+                _dir: dir,
+                own,
+                other,
+                peers,
+            }
+        }
+
+        fn birth(&self) -> Signed<BirthRecord> {
+            self.own.sign(BirthRecord {
+                version: KeyVersionId::from_uuid(uuid::Uuid::from_u128(9)),
+                spec: spec(),
+                fingerprint: fingerprint(),
+                salt: vec![1; 32],
+                spki: None,
+                blob: sha256(BLOB),
+                keystore: keystore(1),
+                at: UnixMs(1),
+            })
+        }
+
+        fn endorsement(&self, spki: Vec<u8>, rfc5649: bool) -> Signed<Endorsement> {
+            self.other.sign(Endorsement {
+                keystore: keystore(2),
+                epoch: Epoch(1),
+                spki,
+                oaep_hash: OaepHash::Sha1,
+                rfc5649,
+                at: UnixMs(1),
+            })
+        }
+
+        fn rewrap(
+            &self,
+            own: Option<u64>,
+            blob: &[u8],
+            target: &Signed<Endorsement>,
+        ) -> Result<(), Untrusted> {
+            let own = Capabilities {
+                rfc5649: own,
+                oaep_hash: OaepHash::Sha1,
+                copyable: true,
+                digest_key: true,
+            };
+            check_rewrap(&self.peers, &own, blob, &self.birth(), target)
+        }
+    }
+
+    #[test]
+    fn a_key_is_wrapped_for_strong_endorsed_keys_only() {
+        let pair = Pair::new();
+        let strong = pair.endorsement(rsa(KeySize::Rsa3072), true);
+        let works = Some(0x210A);
+        pair.rewrap(works, BLOB, &strong).unwrap();
+        let check = |own, blob: &[u8], target: &Signed<Endorsement>, word: &str| {
+            let refused = pair.rewrap(own, blob, target).unwrap_err().to_string();
+            assert!(refused.starts_with(&format!("{word}: ")), "{refused}");
+        };
+        let weak = pair.endorsement(rsa(KeySize::Rsa2048), true);
+        check(works, BLOB, &weak, "weak_transport_key");
+        let mut longer = strong.body.spki.clone();
+        longer.push(0);
+        check(
+            works,
+            BLOB,
+            &pair.endorsement(longer, true),
+            "weak_transport_key",
+        );
+        check(
+            works,
+            BLOB,
+            &pair.endorsement(vec![], true),
+            "weak_transport_key",
+        );
+        check(works, b"other", &strong, "blob_mismatch");
+        check(None, BLOB, &strong, "no_common_wrapping");
+        let unable = pair.endorsement(strong.body.spki.clone(), false);
+        check(works, BLOB, &unable, "no_common_wrapping");
+        let mut stolen = strong.clone();
+        stolen.body.keystore = keystore(3);
+        check(works, BLOB, &stolen, "bad_signature");
+        let stranger = pair.own.sign(strong.body);
+        check(works, BLOB, &stranger, "peer_not_listed");
+    }
+
+    #[test]
+    fn an_envelope_is_for_this_keystore_and_this_transport_key() {
+        let pair = Pair::new();
+        let envelope = |source, target, transport: &[u8]| Envelope {
+            version: KeyVersionId::from_uuid(uuid::Uuid::from_u128(9)),
+            spec: spec(),
+            fingerprint: fingerprint(),
+            salt: vec![1; 32],
+            spki: None,
+            source,
+            target,
+            generation: Generation(1),
+            transport: sha256(transport),
+            wrapped_kek: vec![1],
+            wrapped_key: vec![2],
+            at: UnixMs(1),
+        };
+        let check = |signed: &Signed<Envelope>, word: &str| match check_envelope(
+            &pair.peers,
+            keystore(1),
+            b"transport",
+            signed,
+        ) {
+            Ok(()) => assert_eq!(word, ""),
+            Err(refused) => {
+                let refused = refused.to_string();
+                assert!(refused.starts_with(&format!("{word}: ")), "{refused}");
+            }
+        };
+        let (own, other) = (keystore(1), keystore(2));
+        check(&pair.other.sign(envelope(other, own, b"transport")), "");
+        // What this keystore wraps for itself.
+        check(&pair.own.sign(envelope(own, own, b"transport")), "");
+        check(
+            &pair.other.sign(envelope(other, other, b"transport")),
+            "wrong_target",
+        );
+        check(
+            &pair.other.sign(envelope(other, own, b"older")),
+            "wrong_transport_key",
+        );
+        check(
+            &pair.other.sign(envelope(own, own, b"transport")),
+            "peer_not_listed",
+        );
+        let mut changed = pair.other.sign(envelope(other, own, b"transport"));
+        changed.body.wrapped_key = vec![3];
+        check(&changed, "bad_signature");
+    }
+}

@@ -42,6 +42,8 @@ pub struct Agent {
     pub dir: PathBuf,
     /// Its token.
     pub token: Token,
+    /// What it logs.
+    pub log_filter: String,
     child: Option<Child>,
 }
 
@@ -112,6 +114,7 @@ impl Fleet {
             name: name.to_owned(),
             dir,
             token,
+            log_filter: "lockstep=debug".to_owned(),
             child: None,
         };
         agent.ok(&["init"]);
@@ -219,27 +222,42 @@ impl Agent {
 
     /// Starts the process and waits until it listens.
     pub fn start(&mut self) {
-        let told = self.dir.join("state/listen.addr");
-        drop(std::fs::remove_file(&told));
+        self.spawn();
+        self.wait_listening();
+    }
+
+    /// Starts the process. What would exceed a file size limit fails there, instead of killing it.
+    pub fn spawn(&mut self) {
+        drop(std::fs::remove_file(self.told()));
         let log = File::options()
             .create(true)
             .append(true)
             .open(self.dir.join("log"))
             .unwrap();
-        let child = Command::new(env!("CARGO_BIN_EXE_lockstep-agent"))
-            .args(["serve", "--config"])
+        let child = Command::new("sh")
+            .args(["-c", "trap '' XFSZ; exec \"$0\" serve --config \"$1\""])
+            .arg(env!("CARGO_BIN_EXE_lockstep-agent"))
             .arg(self.dir.join("agent.toml"))
-            .env("LOCKSTEP_LOG", "lockstep=debug")
+            .env("LOCKSTEP_LOG", &self.log_filter)
             .stdin(Stdio::null())
             .stderr(log)
             .spawn()
             .unwrap();
         self.child = Some(child);
+    }
+
+    /// Waits until it listens.
+    pub fn wait_listening(&mut self) {
         self.wait(|agent| {
             let ended = agent.child.as_mut().unwrap().try_wait().unwrap();
             assert!(ended.is_none(), "{ended:?}\n{}", agent.log());
-            told.exists()
+            agent.told().exists()
         });
+    }
+
+    /// Where it tells its address.
+    pub fn told(&self) -> PathBuf {
+        self.dir.join("state/listen.addr")
     }
 
     /// Waits for a state.
@@ -253,7 +271,7 @@ impl Agent {
 
     /// Where it listens.
     pub fn address(&self) -> String {
-        let told = std::fs::read_to_string(self.dir.join("state/listen.addr")).unwrap();
+        let told = std::fs::read_to_string(self.told()).unwrap();
         told.trim().to_owned()
     }
 
