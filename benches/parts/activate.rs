@@ -22,47 +22,58 @@ const LABELS: [&str; 4] = ["home", "frankfurt", "dallas", "tokyo"];
 const WARM_RUNS: usize = 25;
 const COLD_RUNS: usize = 7;
 
-/// Prints the table.
+/// Keys on each token: SoftHSM2 finds by CKA_ID in time linear in them.
+const KEYS: [usize; 2] = [1, 1_000];
+
+/// Prints the tables.
 pub fn run() {
+    for keys in KEYS {
+        run_with(keys);
+    }
+}
+
+fn run_with(keys: usize) {
     let hsm = SoftHsm::new();
     let made: Vec<Token> = LABELS.iter().map(|label| hsm.token(label)).collect();
-    let ended = tokens::command(INSIDE, &made).status().unwrap();
+    let ended = tokens::command(INSIDE, &made)
+        .env(tokens::KEYS, keys.to_string())
+        .status()
+        .unwrap();
     assert!(ended.success());
-    let mut table = Table::new("(a) one activation on 4 tokens, cold", "ms");
-    let row = table.row("bare cryptoki loop: load, login, find, set, try", None);
+    let title = format!("(a) one activation on 4 tokens of {keys} keys, each time from nothing");
+    let mut table = Table::new(&title, "ms");
+    let cold = table.row("bare cryptoki loop: load, login, find, set, try", None);
+    let tool = table.row(
+        "pkcs11-tool --set-id, one token after the other",
+        Some(cold),
+    );
     for _ in 0..COLD_RUNS {
         let out = tokens::command(COLD, &made).output().unwrap();
         assert!(out.status.success(), "{out:?}");
         let ms = String::from_utf8(out.stdout).unwrap();
-        table.note(row, ms.trim().parse().unwrap());
+        table.note(cold, ms.trim().parse().unwrap());
+        table.time(tool, || set_ids(&made));
     }
     table.print();
-    tool(&made);
 }
 
-fn tool(made: &[Token]) {
-    let title = "(a) one attribute of one key on 4 tokens by pkcs11-tool --set-id";
-    let mut table = Table::new(title, "ms");
-    let row = table.row("pkcs11-tool, one token after the other", None);
+fn set_ids(made: &[Token]) {
     let id = lockstep::model::text::hex(&key_id(0));
-    for _ in 0..COLD_RUNS {
-        table.time(row, || {
-            for token in made {
-                let set = ["--type", "secrkey", "--id", &id, "--set-id", &id];
-                let ended = token.pkcs11_tool(&set);
-                assert!(ended.status.success(), "{ended:?}");
-            }
-        });
+    for token in made {
+        let set = ["--type", "secrkey", "--id", &id, "--set-id", &id];
+        let ended = token.pkcs11_tool(&set);
+        assert!(ended.status.success(), "{ended:?}");
     }
-    table.print();
 }
 
-/// Makes the key and times the warm loop.
+/// Makes the keys and times the warm loop.
 pub fn inside(words: &[String]) {
     let (module, told) = tokens::told(words);
     let bare = Bare::open(&module, &told);
-    bare.make_keys(1);
-    let mut table = Table::new("(a) one activation on 4 tokens, warm", "ms");
+    let keys = tokens::keys();
+    bare.make_keys(keys);
+    let title = format!("(a) one activation on 4 tokens of {keys} keys, warm");
+    let mut table = Table::new(&title, "ms");
     let row = table.row("bare cryptoki loop: find, set, try", None);
     for _ in 0..WARM_RUNS {
         table.time(row, || bare.set_usage_everywhere(true));

@@ -16,9 +16,6 @@ use crate::support::softhsm::{SoftHsm, Token};
 /// First word of the arguments of the process that measures.
 pub const INSIDE: &str = "inventory-inside";
 
-/// Tells that process how many keys to make.
-const KEYS: &str = "LOCKSTEP_BENCH_KEYS";
-
 const LABEL: &str = "bench";
 const RUNS: usize = 7;
 
@@ -28,7 +25,7 @@ pub fn run(keys: usize) {
     let token = hsm.token(LABEL);
     let made = std::slice::from_ref(&token);
     let ended = tokens::command(INSIDE, made)
-        .env(KEYS, keys.to_string())
+        .env(tokens::KEYS, keys.to_string())
         .status()
         .unwrap();
     assert!(ended.success());
@@ -51,7 +48,7 @@ fn tool(token: &Token, keys: usize) {
 pub fn inside(words: &[String]) {
     let (module, told) = tokens::told(words);
     let token = &told[0];
-    let keys: usize = std::env::var(KEYS).unwrap().parse().unwrap();
+    let keys = tokens::keys();
     let bare = Bare::open(&module, &told);
     bare.make_keys(keys);
     let runtime = Runtime::new().unwrap();

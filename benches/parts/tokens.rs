@@ -14,6 +14,14 @@ use crate::support::softhsm::Token;
 /// The settings that SoftHSM2 reads.
 pub const CONF: &str = "SOFTHSM2_CONF";
 
+/// Tells a process that was started again how many keys to make.
+pub const KEYS: &str = "LOCKSTEP_BENCH_KEYS";
+
+/// How many keys to make.
+pub fn keys() -> usize {
+    std::env::var(KEYS).unwrap().parse().unwrap()
+}
+
 struct PinFile(PathBuf);
 
 impl PinSource for PinFile {
