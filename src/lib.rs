@@ -11,6 +11,7 @@
 //! | `wire` | generated gRPC and its conversions | `model` |
 //! | `rest` | bodies of the REST API | `model` |
 //! | `agent` | process 1, beside a keystore | `model decide keystore wire clock tls telemetry` |
+//! | `coordinator::config` | the coordinator's config file | nothing |
 //! | `coordinator::store` | SQL, and nothing else has any | `model` |
 //! | `coordinator::ops` | all use cases, the port `Fleet` | `model decide clock store` |
 //! | `coordinator::reconcile` | sessions and passes, implements `Fleet` | `model decide wire clock tls store ops::fleet` |

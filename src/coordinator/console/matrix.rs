@@ -405,7 +405,7 @@ pub fn span(ms: u64) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use crate::coordinator::console::matrix::*;
 
     #[test]
     fn spans_are_short() {

@@ -128,7 +128,7 @@ fn with_cookie(line: Line, id: &str) -> Response {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use crate::coordinator::console::sign_in::*;
 
     fn check(pairs: &[(&'static str, &'static str)], expected: bool) {
         let mut headers = HeaderMap::new();

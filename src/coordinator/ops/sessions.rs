@@ -93,8 +93,8 @@ impl Sessions {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use crate::coordinator::ops::access::Rights;
+    use crate::coordinator::ops::sessions::*;
 
     fn somebody(name: &str) -> Principal {
         Principal {

@@ -11,6 +11,7 @@
 pub mod change;
 pub mod delete;
 pub mod failure;
+pub mod instance;
 pub mod lock;
 pub mod query;
 pub mod reader;
