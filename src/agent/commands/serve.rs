@@ -2,48 +2,32 @@
 
 use std::path::Path;
 use std::sync::atomic::AtomicU64;
-use std::time::Duration;
 
 use anyhow::Context as _;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
-use tonic::transport::Server;
-use tonic_health::ServingStatus;
-use tonic_health::server::HealthReporter;
 use uuid::Uuid;
 
 use crate::agent::commands::check_files;
 use crate::agent::commands::open::{self, Own};
 use crate::agent::config::Config;
-use crate::agent::driver::{Driver, Message, Parts, Shown};
+use crate::agent::driver::{Driver, Parts};
 use crate::agent::durable;
 use crate::agent::journal::file::{self, JournalFile};
 use crate::agent::journal::writer::JournalWriter;
-use crate::agent::service::endpoint::{AgentService, Shared};
+use crate::agent::service::endpoint::Shared;
+use crate::agent::service::server;
 use crate::clock::{self, Monotonic};
 use crate::decide::agent::Machine;
 use crate::decide::agent::io::{Pace, Setup};
 use crate::decide::agent::record::JournalRecord;
 use crate::model::ids::{BootId, Epoch};
-use crate::model::keystore::{Health, Marker, Variant};
+use crate::model::keystore::{Marker, Variant};
 use crate::tls;
-use crate::wire::limits::MESSAGE_BYTES_MAX;
-use crate::wire::v1::DESCRIPTORS;
-use crate::wire::v1::agent_server::AgentServer;
 
 /// Most connections at once: the coordinators of a fleet, their health checks, and people who look.
 const CONNECTIONS_MAX: usize = 64;
-
-/// Most calls under way on one connection.
-const CALLS_PER_CONNECTION_MAX: usize = 256;
-
-/// How often a silent connection is asked whether it is still there, and how long it may take to answer.
-const KEEPALIVE: Duration = Duration::from_secs(20);
-
-/// How long connections may take to end once the streams have.
-const DRAIN: Duration = Duration::from_secs(5);
 
 /// The journal is rewritten at a start if it holds this many times what is needed.
 const COMPACTION_FACTOR: usize = 2;
@@ -83,37 +67,24 @@ async fn run(config: &Config, own: Own) -> anyhow::Result<()> {
         host: open::host(config, &own.state)?,
     });
     let driver = tokio::spawn(driver.run(stop.clone()));
-    let (health, health_service) = tonic_health::server::health_reporter();
-    let follow = tokio::spawn(follow_health(health, shown.clone(), stop.clone()));
-    let reflection = tonic_reflection::server::Builder::configure()
-        .register_encoded_file_descriptor_set(DESCRIPTORS)
-        .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
-        .build_v1()?;
-    let service = service(config, own, recovered.bound, messages, shown);
-    let server = Server::builder()
-        .http2_keepalive_interval(Some(KEEPALIVE))
-        .http2_keepalive_timeout(Some(KEEPALIVE))
-        .concurrency_limit_per_connection(CALLS_PER_CONNECTION_MAX)
-        .add_service(health_service)
-        .add_service(reflection)
-        .add_service(service)
-        .serve_with_incoming_shutdown(
-            tls::serve::incoming(listener, tls, CONNECTIONS_MAX),
-            stop.clone().cancelled_owned(),
-        );
-    let drained = async {
-        stop.cancelled().await;
-        tokio::time::sleep(DRAIN).await;
+    let shared = Shared {
+        bound: recovered
+            .bound
+            .map(|marker| (marker.keystore, marker.epoch)),
+        variant: config.variant,
+        peers: own.peers(),
+        identity: own.identity,
+        messages,
+        shown,
+        streams: AtomicU64::new(1),
     };
-    tokio::select! {
-        served = server => served.context("the server failed")?,
-        () = drained => tracing::info!("some connections did not end in time"),
-    }
+    let incoming = tls::serve::incoming(listener, tls, CONNECTIONS_MAX);
+    let served = server::run(shared, incoming, stop.clone()).await;
+    // Whatever ended the server, the job under way is waited for.
     stop.cancel();
     driver.await.context("the driver failed")?;
-    follow.abort();
     tracing::info!("stopped");
-    Ok(())
+    served
 }
 
 struct Recovered {
@@ -168,27 +139,6 @@ fn recover(config: &Config, own: &Own, started: Monotonic) -> anyhow::Result<Rec
     })
 }
 
-fn service(
-    config: &Config,
-    own: Own,
-    bound: Option<Marker>,
-    messages: mpsc::Sender<Message>,
-    shown: watch::Receiver<Shown>,
-) -> AgentServer<AgentService> {
-    let service = AgentService::new(Shared {
-        bound: bound.map(|marker| (marker.keystore, marker.epoch)),
-        variant: config.variant,
-        peers: own.peers(),
-        identity: own.identity,
-        messages,
-        shown,
-        streams: AtomicU64::new(1),
-    });
-    AgentServer::new(service)
-        .max_decoding_message_size(MESSAGE_BYTES_MAX)
-        .max_encoding_message_size(MESSAGE_BYTES_MAX)
-}
-
 /// Writes the bound address where scripts find it, and removes what an earlier run left.
 fn tell_address(own: &Own, listener: &TcpListener) -> anyhow::Result<()> {
     let address = listener.local_addr()?;
@@ -197,34 +147,6 @@ fn tell_address(own: &Own, listener: &TcpListener) -> anyhow::Result<()> {
         .with_context(|| format!("{} cannot be written", path.display()))?;
     tracing::info!(%address, keystore = %own.keystore, identity = %own.identity.digest(), "listening");
     Ok(())
-}
-
-/// The overall status says that the process serves; the service's own, whether its token can be used.
-async fn follow_health(
-    health: HealthReporter,
-    mut shown: watch::Receiver<Shown>,
-    stop: CancellationToken,
-) {
-    loop {
-        let well = shown.borrow_and_update().health == Some(Health::Ok);
-        let status = if well {
-            ServingStatus::Serving
-        } else {
-            ServingStatus::NotServing
-        };
-        health
-            .set_service_status("lockstep.agent.v1.Agent", status)
-            .await;
-        tokio::select! {
-            changed = shown.changed() => if changed.is_err() { break },
-            () = stop.cancelled() => break,
-        }
-    }
-    for service in ["", "lockstep.agent.v1.Agent"] {
-        health
-            .set_service_status(service, ServingStatus::NotServing)
-            .await;
-    }
 }
 
 /// The first signal stops gracefully; a second one at once. The module host ends after its call either way.

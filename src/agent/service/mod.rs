@@ -10,5 +10,6 @@
 pub mod endpoint;
 pub mod material;
 pub mod refusal;
+pub mod server;
 pub mod session;
 pub mod trust;
