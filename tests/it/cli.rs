@@ -5,11 +5,15 @@
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
+use lockstep::cli::authority::{self, Order};
+use lockstep::clock::unix_ms;
 use lockstep::coordinator::api::serve::{Scheme, serve};
 use lockstep::model::difference::Reason;
 use lockstep::model::ids::{KeyVersionId, KeystoreId};
 use lockstep::model::keystore::{Health, Variant};
 use lockstep::model::observed::Observation;
+use lockstep::tls::config::https_config;
+use lockstep::tls::name::{PeerName, Role};
 use serde_json::Value;
 use tempfile::TempDir;
 use tokio::sync::oneshot;
@@ -28,12 +32,16 @@ struct Desk {
 
 impl Desk {
     async fn open() -> Self {
+        Self::open_with("http", Scheme::Http).await
+    }
+
+    async fn open_with(kind: &str, scheme: Scheme) -> Self {
         let coordinator = Coordinator::new();
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let url = format!("http://{}", listener.local_addr().unwrap());
+        let url = format!("{kind}://{}", listener.local_addr().unwrap());
         let (stop, stopped) = oneshot::channel::<()>();
         let router = coordinator.router.clone();
-        tokio::spawn(serve(listener, router, Scheme::Http, async {
+        tokio::spawn(serve(listener, router, scheme, async {
             let _either_way = stopped.await;
         }));
         let dir = tempfile::tempdir().unwrap();
@@ -258,4 +266,38 @@ async fn json_is_for_programs() {
     let gone = desk.run("vault delete a --output json").await;
     assert_eq!(gone.status.code(), Some(0));
     assert!(gone.stdout.is_empty(), "only answers go to standard output");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn https_is_checked_against_the_ca_that_is_named() {
+    let dir = tempfile::tempdir().unwrap();
+    let name = PeerName::new(Role::Coordinator, "main").unwrap();
+    for (ca, out) in [("ca", "coordinator"), ("other-ca", "stranger")] {
+        authority::init(&dir.path().join(ca), ca, unix_ms()).unwrap();
+        let order = Order {
+            name: &name,
+            hosts: &["127.0.0.1".to_owned()],
+            days: 1,
+            now: unix_ms(),
+        };
+        authority::issue(&dir.path().join(ca), &order, &dir.path().join(out)).unwrap();
+    }
+    let files = dir.path().join("coordinator");
+    let config = https_config(&files.join("cert.pem"), &files.join("key.pem")).unwrap();
+    let desk = Desk::open_with("https", Scheme::Https(config)).await;
+    let list = async |ca: &str| {
+        let ca = dir.path().join(ca).join("ca.pem");
+        desk.run(&format!("vault list --ca {}", ca.display())).await
+    };
+    let right = list("ca").await;
+    assert_eq!(right.status.code(), Some(0), "{right:?}");
+    let wrong = list("other-ca").await;
+    assert_eq!(wrong.status.code(), Some(1), "{wrong:?}");
+    let said = String::from_utf8(wrong.stderr).unwrap();
+    assert!(said.contains("--ca names the CA to trust"), "{said}");
+    let elsewhere = desk.url.replace("127.0.0.1", "localhost");
+    let ca = dir.path().join("ca/ca.pem");
+    let line = format!("vault list --url {elsewhere} --ca {}", ca.display());
+    let not_named = desk.run(&line).await;
+    assert_eq!(not_named.status.code(), Some(1), "{not_named:?}");
 }
