@@ -280,8 +280,6 @@ const FENCES: [Fence; 8] = [
         places: &[
             "src/wire/",
             "src/agent/service",
-            // Where the server is put together.
-            "src/agent/commands/serve.rs",
             "src/coordinator/reconcile/",
         ],
     },
