@@ -4,7 +4,7 @@ use rusqlite::{Connection, params};
 use uuid::Uuid;
 
 use crate::coordinator::store::StoreError;
-use crate::coordinator::store::sqlite::change::{execute, expect_one};
+use crate::coordinator::store::sqlite::record::{execute, expect_one};
 use crate::coordinator::store::sqlite::rows::{from_number, number, uuid};
 use crate::model::ids::{KeyId, KeystoreId, Revision, TemplateId, VaultId};
 

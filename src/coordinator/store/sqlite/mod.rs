@@ -15,6 +15,7 @@ pub mod instance;
 pub mod lock;
 pub mod query;
 pub mod reader;
+pub mod record;
 pub mod rows;
 pub mod schema;
 pub mod writer;
