@@ -2,8 +2,8 @@
 
 use crate::coordinator::ops::keys::KeyView;
 use crate::coordinator::ops::keystores::{HealthStatus, KeystoreView};
-use crate::coordinator::ops::status::InKeystore;
-use crate::coordinator::ops::words::{phase_words, seen_words};
+use crate::coordinator::ops::status::{InKeystore, Observed};
+use crate::coordinator::ops::words::{phase_words, reason_words, seen_words};
 use crate::model::desired::Want;
 use crate::model::difference::{Reason, Seen, Status};
 use crate::model::ids::KeystoreId;
@@ -120,14 +120,18 @@ pub struct Column {
 /// One thing that is not as wanted, as text.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Trouble {
-    /// The key.
+    /// The key; empty: the keystore itself.
     pub label: String,
     /// The keystore.
     pub keystore: String,
     /// Colour and symbol.
     pub tone: Tone,
-    /// What, and what helps.
-    pub message: String,
+    /// What.
+    pub what: String,
+    /// Expected and found, or why.
+    pub detail: String,
+    /// Whose doing it probably is, and what helps.
+    pub hints: Vec<&'static str>,
     /// Since when; empty: not known.
     pub since: String,
 }
@@ -201,30 +205,81 @@ pub fn row(view: &KeyView, columns: &[Column], now: UnixMs) -> Row {
     }
 }
 
-/// All that is not as wanted of a key.
+/// Keystores that cannot be asked or whose token is not well, each once, however many keys it holds.
 #[must_use]
-pub fn troubles(view: &KeyView, now: UnixMs) -> Vec<Trouble> {
-    let mut troubles = Vec::new();
-    for found in &view.keystores {
-        let tone = tone(found);
-        if !matches!(tone, Tone::Wrong | Tone::Unknown) {
-            continue;
-        }
-        let trouble = |message: String, since: Option<UnixMs>| Trouble {
-            label: view.key.label.as_str().to_owned(),
-            keystore: found.name.clone(),
-            tone,
-            message,
-            since: since.map_or_else(String::new, |since| format!("for {}", ago(since, now))),
-        };
-        if found.differences.is_empty() {
-            troubles.push(trouble(found.message(), None));
-        }
-        for observed in &found.differences {
-            troubles.push(trouble(observed.message(), observed.since));
-        }
+pub fn keystore_troubles(columns: &[Column], keys: &[KeyView]) -> Vec<Trouble> {
+    let is_on = |view: &&KeyView, column: &Column| {
+        view.keystores
+            .iter()
+            .any(|found| found.keystore == column.id)
+    };
+    columns
+        .iter()
+        .filter(|column| !column.trouble.is_empty())
+        .map(|column| {
+            let count = keys.iter().filter(|view| is_on(view, column)).count();
+            let keys = if count == 1 { "key" } else { "keys" };
+            Trouble {
+                label: String::new(),
+                keystore: column.name.clone(),
+                tone: Tone::Unknown,
+                what: column.health.to_owned(),
+                detail: format!("{}; {count} {keys} there not known", column.trouble),
+                hints: Vec::new(),
+                since: String::new(),
+            }
+        })
+        .collect()
+}
+
+/// All that is not as wanted of a key, apart from keystores that are in trouble as a whole.
+#[must_use]
+pub fn troubles(view: &KeyView, columns: &[Column], now: UnixMs) -> Vec<Trouble> {
+    let is_told = |id: KeystoreId| {
+        columns
+            .iter()
+            .any(|column| column.id == id && !column.trouble.is_empty())
+    };
+    let label = view.key.label.as_str();
+    view.keystores
+        .iter()
+        .filter(|found| matches!(tone(found), Tone::Wrong | Tone::Unknown))
+        .filter(|found| !is_told(found.keystore))
+        .flat_map(|found| {
+            if found.differences.is_empty() {
+                return vec![untyped(label, found)];
+            }
+            let each = found.differences.iter();
+            each.map(|observed| trouble(label, found, observed, now))
+                .collect()
+        })
+        .collect()
+}
+
+fn trouble(label: &str, found: &InKeystore, observed: &Observed, now: UnixMs) -> Trouble {
+    Trouble {
+        label: label.to_owned(),
+        keystore: found.name.clone(),
+        tone: tone(found),
+        what: reason_words(observed.difference.reason).to_owned(),
+        detail: observed.detail(),
+        hints: observed.hints(),
+        since: observed
+            .since
+            .map_or_else(String::new, |since| format!("for {}", ago(since, now))),
     }
-    troubles
+}
+
+fn untyped(label: &str, found: &InKeystore) -> Trouble {
+    Trouble {
+        label: label.to_owned(),
+        keystore: found.name.clone(),
+        tone: tone(found),
+        what: found.message(),
+        detail: String::new(),
+        hints: Vec::new(),
+        since: String::new(),
+    }
 }
 
 fn nothing(column: &Column) -> Cell {

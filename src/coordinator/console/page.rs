@@ -24,7 +24,10 @@ const KEYSTORES_MAX: u32 = 50;
 const KEYS_MAX: u32 = 200;
 
 /// Most troubles told in words.
-const TROUBLES_MAX: usize = 50;
+const TROUBLES_MAX: usize = 100;
+
+/// Of these told without being asked.
+const TROUBLES_AT_ONCE: usize = 5;
 
 /// The page.
 #[derive(Debug, Template)]
@@ -36,6 +39,8 @@ pub struct Overview {
     live: usize,
     keystores: usize,
     troubles: Vec<Trouble>,
+    more_troubles: Vec<Trouble>,
+    keystore_troubles: Vec<Trouble>,
     troubles_left: usize,
     vaults: Vec<Section>,
     vaults_left: u64,
@@ -79,6 +84,8 @@ pub async fn overview(ops: &Ops, call: &Call) -> Result<Overview, OpsError> {
         live: 0,
         keystores: 0,
         troubles: Vec::new(),
+        more_troubles: Vec::new(),
+        keystore_troubles: Vec::new(),
         troubles_left: 0,
         vaults: Vec::new(),
         vaults_left: left(vaults.total, vaults.items.len()),
@@ -90,6 +97,8 @@ pub async fn overview(ops: &Ops, call: &Call) -> Result<Overview, OpsError> {
     }
     overview.troubles_left = overview.troubles.len().saturating_sub(TROUBLES_MAX);
     overview.troubles.truncate(TROUBLES_MAX);
+    let at_once = TROUBLES_AT_ONCE.min(overview.troubles.len());
+    overview.more_troubles = overview.troubles.split_off(at_once);
     Ok(overview)
 }
 
@@ -115,8 +124,13 @@ async fn section(
     overview.live += columns.iter().filter(|c| c.trouble.is_empty()).count();
     for view in &keys {
         overview.counts.add(view.phase.phase);
-        overview.troubles.extend(matrix::troubles(view, now));
+        overview
+            .troubles
+            .extend(matrix::troubles(view, &columns, now));
     }
+    overview
+        .keystore_troubles
+        .extend(matrix::keystore_troubles(&columns, &keys));
     Ok(Section {
         name: vault.vault.name.clone(),
         rows: keys

@@ -3,7 +3,7 @@
 use crate::coordinator::ops::keys::KeyView;
 use crate::coordinator::ops::status::{InKeystore, Observed};
 use crate::decide::status::Phase;
-use crate::model::difference::{CausedBy, HealedBy, Reason, Seen, Status};
+use crate::model::difference::{CausedBy, Difference, HealedBy, Reason, Seen, Status};
 use crate::model::observed::{Proof, ProofKind};
 
 impl InKeystore {
@@ -45,21 +45,73 @@ impl Observed {
     /// What differs, whose doing it probably is, and what helps, in a sentence.
     #[must_use]
     pub fn message(&self) -> String {
-        let difference = &self.difference;
-        let cause = match difference.caused_by {
-            CausedBy::OutOfBand => "; changed on the token by somebody else",
-            CausedBy::PendingChange => "; our own change is under way",
-            CausedBy::FailedChange => "; our own change failed",
-            CausedBy::Unknown => "",
+        let what = reason_words(self.difference.reason);
+        let detail = self.detail();
+        let hints: String = self
+            .hints()
+            .iter()
+            .map(|hint| format!("; {hint}"))
+            .collect();
+        format!("{what} ({detail}){hints}")
+    }
+
+    /// What should be and what is; of a reason that lies not in what the token holds: what is the matter.
+    #[must_use]
+    pub fn detail(&self) -> String {
+        let Difference {
+            reason,
+            expected,
+            found,
+            ..
+        } = &self.difference;
+        if is_about_facts(*reason) {
+            format!("expected {expected}, found {found}")
+        } else {
+            format!("{found}; wanted: {expected}")
+        }
+    }
+
+    /// Whose doing it probably is, and what helps.
+    #[must_use]
+    pub fn hints(&self) -> Vec<&'static str> {
+        let cause = match self.difference.caused_by {
+            CausedBy::OutOfBand => Some("changed on the token by somebody else"),
+            CausedBy::FailedChange => Some("our own change failed"),
+            CausedBy::PendingChange | CausedBy::Unknown => None,
         };
-        let help = match difference.healed_by {
-            HealedBy::Sync => "; sync puts it right",
-            HealedBy::Operator => "; a person must look at the token",
-            HealedBy::Waiting => "",
+        let help = match self.difference.healed_by {
+            HealedBy::Sync => Some("sync puts it right"),
+            HealedBy::Operator => Some("a person must look at the token"),
+            HealedBy::Waiting => None,
         };
-        let what = reason_words(difference.reason);
-        let (expected, found) = (&difference.expected, &difference.found);
-        format!("{what} (expected {expected}, found {found}){cause}{help}")
+        cause.into_iter().chain(help).collect()
+    }
+}
+
+/// Whether a reason compares what is on the token with what should be there.
+const fn is_about_facts(reason: Reason) -> bool {
+    match reason {
+        Reason::Missing
+        | Reason::IdChanged
+        | Reason::LabelTaken
+        | Reason::WrongKey
+        | Reason::EnabledUnexpectedly
+        | Reason::DisabledUnexpectedly
+        | Reason::UsageChanged
+        | Reason::LabelChanged
+        | Reason::ProtectionWeakened
+        | Reason::Duplicated
+        | Reason::HalfPair
+        | Reason::DestroyedKeyPresent
+        | Reason::RemovedTargetActive => true,
+        Reason::Suspected
+        | Reason::Unproved
+        | Reason::Pending
+        | Reason::Late
+        | Reason::Failed
+        | Reason::Diverged
+        | Reason::Unreachable
+        | Reason::TokenUnavailable => false,
     }
 }
 

@@ -45,7 +45,7 @@ struct Agent {
     is_obedient: bool,
     health: Health,
     reports: BTreeMap<KeyVersionId, (Report, Monotonic)>,
-    since: Vec<(Reason, UnixMs)>,
+    since: BTreeMap<KeyVersionId, Vec<(Reason, UnixMs)>>,
     unmanaged: Vec<ObjectFacts>,
 }
 
@@ -70,7 +70,7 @@ impl PaperFleet {
             is_obedient: true,
             health: Health::Ok,
             reports: BTreeMap::new(),
-            since: Vec::new(),
+            since: BTreeMap::new(),
             unmanaged: Vec::new(),
         };
         self.0.agents.lock().unwrap().insert(id, agent);
@@ -109,7 +109,8 @@ impl PaperFleet {
             let (report, looked) = agent.reports.get_mut(&version).unwrap();
             change(&mut report.observation);
             *looked = Monotonic::now();
-            agent.since.push((reason, clock::unix_ms()));
+            let since = agent.since.entry(version).or_default();
+            since.push((reason, clock::unix_ms()));
         });
     }
 
@@ -135,7 +136,7 @@ impl PaperFleet {
                     if !agent.reports.get(&intent.version).is_some_and(is_done) {
                         let report = (obeyed(intent), Monotonic::now());
                         agent.reports.insert(intent.version, report);
-                        agent.since.clear();
+                        agent.since.remove(&intent.version);
                     }
                 }
             });
@@ -348,7 +349,7 @@ impl Fleet for PaperFleet {
             fresh_for_ms: u64::try_from(Duration::from_secs(3600).as_millis()).unwrap(),
             refused: None,
             material_failure: None,
-            since: agent.since.clone(),
+            since: agent.since.get(&version).cloned().unwrap_or_default(),
         }
     }
 
