@@ -12,6 +12,7 @@ use lockstep::cli::terminal::Terminal;
 use lockstep::coordinator::api;
 use lockstep::coordinator::api::serve::Scheme;
 use lockstep::coordinator::config::{Config, InvalidConfig};
+use lockstep::coordinator::console::{self, Line};
 use lockstep::coordinator::ops::access::Rights;
 use lockstep::coordinator::ops::auth::Auth;
 use lockstep::coordinator::ops::entropy::SystemEntropy;
@@ -84,7 +85,13 @@ async fn coordinator(args: &ServeArgs) -> anyhow::Result<()> {
     let address = listener.local_addr()?;
     write_address(&config, &address.to_string())?;
     tracing::info!(%address, "serving");
-    let router = api::router(Arc::new(ops), auth);
+    let line = match &config.https {
+        None => Line::LoopbackHttp,
+        Some(_) => Line::Https,
+    };
+    let ops = Arc::new(ops);
+    let router =
+        api::router(Arc::clone(&ops), auth.clone()).merge(console::router(ops, auth, line));
     api::serve::serve(listener, router, scheme, stop.cancelled_owned()).await?;
     keepers.stop().await;
     tracing::info!("stopped");

@@ -14,10 +14,13 @@
 mod architecture;
 mod ca;
 mod cli;
+mod console;
 mod host;
 mod keystore_contract;
 mod outsider;
 mod rest_api;
+mod rest_extensions;
+mod serve;
 mod store_contract;
 mod support;
 mod system;

@@ -40,7 +40,9 @@ pub(crate) fn if_match(headers: &HeaderMap) -> Result<Option<Revision>, Refusal>
 
 #[cfg(test)]
 mod tests {
-    use crate::coordinator::api::etag::*;
+    use axum::http::{HeaderMap, HeaderValue, header};
+
+    use crate::coordinator::api::etag::if_match;
 
     fn check(values: &[&'static str], expected: Option<Option<u64>>) {
         let mut headers = HeaderMap::new();

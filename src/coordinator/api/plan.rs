@@ -5,7 +5,7 @@ use axum::extract::State;
 
 use crate::coordinator::api::incoming::Incoming;
 use crate::coordinator::api::refusal::Refusal;
-use crate::coordinator::api::{Api, key_body, keystore_body};
+use crate::coordinator::api::{Api, key_actions, key_body, keystore_body};
 use crate::coordinator::ops::plan::Proposal;
 use crate::model::ids::KeyId;
 use crate::model::lifecycle::Action;
@@ -21,11 +21,11 @@ pub(crate) async fn plan(
     let key: KeyId = asked.managed_key.id.parse().map_err(|_not_a_uuid| {
         Refusal::field("managed_key.id", "invalid_value", "must be a UUID")
     })?;
-    if asked.keystores.is_some() && asked.action != PlanAction::Targets {
+    if asked.keystores.is_some() != (asked.action == PlanAction::Targets) {
         return Err(Refusal::field(
             "keystores",
             "invalid_value",
-            "keystores go with the action targets only",
+            "keystores go with the action targets, and with no other",
         ));
     }
     let proposal = match asked.action {
@@ -35,7 +35,10 @@ pub(crate) async fn plan(
         PlanAction::Destroy => Proposal::Act(Action::Destroy),
         PlanAction::Sync => Proposal::Sync,
         PlanAction::UpdateFromTemplate => Proposal::UpdateFromTemplate,
-        PlanAction::Targets => return Err(Refusal::not_built_yet("planning other targets")),
+        PlanAction::Targets => {
+            let named = asked.keystores.as_deref().unwrap_or_default();
+            Proposal::Targets(key_actions::keystores(named)?)
+        }
     };
     let view = api.ops.key(&incoming.call, key).await?;
     incoming.check_vault(view.key.vault)?;

@@ -460,7 +460,8 @@ pub fn span(ms: u64) -> String {
 
 #[cfg(test)]
 mod tests {
-    use crate::coordinator::console::matrix::*;
+    use crate::coordinator::console::matrix::{ago, span};
+    use crate::model::vault::UnixMs;
 
     #[test]
     fn spans_are_short() {

@@ -128,7 +128,10 @@ fn with_cookie(line: Line, id: &str) -> Response {
 
 #[cfg(test)]
 mod tests {
-    use crate::coordinator::console::sign_in::*;
+    use axum::http::{HeaderMap, HeaderValue, header};
+
+    use crate::coordinator::console::Line;
+    use crate::coordinator::console::sign_in::{cookie, is_from_here};
 
     fn check(pairs: &[(&'static str, &'static str)], expected: bool) {
         let mut headers = HeaderMap::new();

@@ -1,5 +1,7 @@
 //! Plans: what an action would cause, keystore by keystore, before anybody confirms it.
 
+use std::collections::BTreeSet;
+
 use crate::coordinator::ops::Ops;
 use crate::coordinator::ops::access::{Call, Permission};
 use crate::coordinator::ops::errors::OpsError;
@@ -15,7 +17,7 @@ use crate::model::observed::{Found, Observation};
 use crate::model::step::Step;
 
 /// What is thought of.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Proposal {
     /// A transition.
     Act(Action),
@@ -23,6 +25,8 @@ pub enum Proposal {
     Sync,
     /// Targets taken afresh from the template.
     UpdateFromTemplate,
+    /// Exactly these targets, by hand.
+    Targets(BTreeSet<KeystoreId>),
 }
 
 /// What it would cause.
@@ -78,6 +82,11 @@ impl Ops {
             Proposal::UpdateFromTemplate => {
                 let targets = self.template_targets(&before).await?;
                 retarget(&mut key, targets, false)?;
+                intents::wishes(&key, &instances)
+            }
+            Proposal::Targets(targets) => {
+                self.check_new_targets(&before, &targets).await?;
+                retarget(&mut key, targets, true)?;
                 intents::wishes(&key, &instances)
             }
         };

@@ -93,8 +93,8 @@ impl Sessions {
 
 #[cfg(test)]
 mod tests {
-    use crate::coordinator::ops::access::Rights;
-    use crate::coordinator::ops::sessions::*;
+    use crate::coordinator::ops::access::{Principal, Rights};
+    use crate::coordinator::ops::sessions::{SESSIONS_MAX, Sessions};
 
     fn somebody(name: &str) -> Principal {
         Principal {

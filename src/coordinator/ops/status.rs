@@ -136,10 +136,13 @@ impl Ops {
                 continue;
             };
             let last = last.get(&id).cloned();
-            rows.push(match instances.remove(&id) {
+            let mut row = match instances.remove(&id) {
                 Some(instance) => self.row(&record, instance, last, now),
                 None => self.row_without(&record, key.version),
-            });
+            };
+            // The same, except in a dry run: there the key says what would be.
+            row.is_target = key.targets.contains(&id);
+            rows.push(row);
         }
         rows.sort_by(|a, b| a.name.cmp(&b.name).then(a.keystore.cmp(&b.keystore)));
         Ok(rows)

@@ -25,10 +25,7 @@ impl Ops {
     ) -> Result<Done<KeyView>, OpsError> {
         call.authorise(Permission::KeyDistribute, None)?;
         let key = self.key_record(id).await?;
-        self.check_targets(targets.len())?;
-        for keystore in targets.difference(&key.targets) {
-            self.check_target(key.vault, *keystore).await?;
-        }
+        self.check_new_targets(&key, &targets).await?;
         self.key_change(call, id, "key.targets", |key, _template| {
             retarget(key, targets.clone(), true)
         })
@@ -125,11 +122,24 @@ impl Ops {
         Ok(records.iter().map(|record| record.id).collect())
     }
 
+    /// Refuses targets that the key could not have.
+    pub(crate) async fn check_new_targets(
+        &self,
+        key: &ManagedKey,
+        targets: &BTreeSet<KeystoreId>,
+    ) -> Result<(), OpsError> {
+        self.check_targets(targets.len())?;
+        for keystore in targets.difference(&key.targets) {
+            self.check_target(key.vault, *keystore).await?;
+        }
+        Ok(())
+    }
+
     async fn check_target(&self, vault: VaultId, keystore: KeystoreId) -> Result<(), OpsError> {
         match self.store.keystore(keystore).await? {
             Some(record) if record.vault == vault => Ok(()),
             Some(_) | None => Err(OpsError::invalid(
-                "targets",
+                "keystores",
                 "not_found",
                 format!("the key's vault has no keystore {keystore}"),
             )),
