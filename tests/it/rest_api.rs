@@ -409,4 +409,25 @@ async fn what_is_not_built_says_so() {
         let answer = coordinator.act(&path, "\"1\"").await;
         assert_eq!(code(&answer, 501), "not_built_yet");
     }
+    for path in ["/api/openapi.json", "/api/lockstep/v1/approvals"] {
+        assert_eq!(code(&coordinator.get(path).await, 501), "not_built_yet");
+    }
+    let zip = [("accept", "application/vnd.ibm.uko.vault-list.v4.1.csv+zip")];
+    let answer = coordinator.ask("GET", "/api/v4/vaults", &zip, None).await;
+    assert_eq!(answer.refusal(501), named("not_built_yet", "Accept"));
+}
+
+#[tokio::test]
+async fn what_is_not_there_says_so_in_one_shape() {
+    let coordinator = Coordinator::new();
+    for (path, status) in [
+        ("/api/v4/nothing", 404),
+        ("/api/lockstep/v1/nothing", 404),
+        ("/api/v4/vaults/%FF", 400),
+        ("/nothing", 404),
+    ] {
+        let answer = coordinator.get(path).await;
+        assert!(!code(&answer, status).is_empty(), "{path}");
+        assert_eq!(answer.header("content-type"), Some("application/json"));
+    }
 }

@@ -37,7 +37,8 @@ pub(crate) async fn around(mut request: Request, next: Next) -> Response {
     async move {
         let answered = tokio::time::timeout(REQUEST_TIMEOUT, next.run(request)).await;
         let mut response = answered.unwrap_or_else(|_elapsed| late().into_response());
-        if let Some(refusal) = response.extensions_mut().remove::<Refusal>() {
+        let refusal = response.extensions_mut().remove::<Refusal>();
+        if let Some(refusal) = refusal.or_else(|| unnamed(response.status())) {
             response = with_body(response, &refusal, &trace);
         }
         dress(response.headers_mut(), &trace);
@@ -91,9 +92,17 @@ fn with_body(response: Response, refusal: &Refusal, trace: &str) -> Response {
         message = refusal.message(),
         "request refused"
     );
-    let (mut parts, _empty) = response.into_parts();
+    let (mut parts, _other) = response.into_parts();
     parts.headers.remove(header::CONTENT_LENGTH);
+    parts.headers.remove(header::CONTENT_TYPE);
     (parts, Json(refusal.body(trace))).into_response()
+}
+
+/// A refusal of the framework's own, such as for a path that is no UTF-8: it comes without a code of ours.
+fn unnamed(status: StatusCode) -> Option<Refusal> {
+    let is_refusal = status.is_client_error() || status.is_server_error();
+    let why = status.canonical_reason().unwrap_or("refused");
+    is_refusal.then(|| Refusal::new(status, "invalid_request", why.to_lowercase()))
 }
 
 fn dress(headers: &mut HeaderMap, trace: &str) {

@@ -15,6 +15,7 @@ use crate::coordinator::api::{Api, etag};
 use crate::coordinator::ops::access::{Call, Idempotency, Principal};
 use crate::model::canonical::Canonical;
 use crate::model::ids::VaultId;
+use crate::rest::error::TargetKind;
 
 /// Longest time for a body to come.
 const BODY_TIMEOUT: Duration = Duration::from_secs(30);
@@ -110,6 +111,7 @@ impl FromRequest<Api> for Incoming {
             return Err(unauthenticated());
         };
         let trace = parts.extensions.get::<Trace>().map(|t| t.0.clone());
+        check_accept(&parts.headers)?;
         let parameters = Parameters::read(&parts.uri)?;
         let if_match = etag::if_match(&parts.headers)?;
         let uko_vault = uko_vault(&parts.headers)?;
@@ -194,6 +196,17 @@ fn uko_vault(headers: &HeaderMap) -> Result<Option<VaultId>, Refusal> {
             "invalid_header",
             "UKO-Vault must be a vault's UUID",
         )),
+    }
+}
+
+/// API v4 gives lists as zipped JSON or CSV too.
+fn check_accept(headers: &HeaderMap) -> Result<(), Refusal> {
+    match text(headers, "accept")? {
+        Some(accepted) if accepted.trim_end().ends_with("+zip") => {
+            let refusal = Refusal::not_built_yet("exporting a list as a zip file");
+            Err(refusal.about(TargetKind::Header, "Accept"))
+        }
+        Some(_) | None => Ok(()),
     }
 }
 

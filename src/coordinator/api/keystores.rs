@@ -1,5 +1,7 @@
 //! Keystores, their status, the keys on them, and the keys on them that nobody manages.
 
+use std::time::Duration;
+
 use axum::Json;
 use axum::Router;
 use axum::extract::{OriginalUri, Path, State};
@@ -89,6 +91,7 @@ fn health_named(name: &str) -> Option<HealthStatus> {
 
 async fn create(State(api): State<Api>, mut incoming: Incoming) -> Result<Response, Refusal> {
     let dry_run = incoming.parameters.take_flag("dry_run")?;
+    let wait = incoming.take_wait()?;
     incoming.done(&[])?;
     keystore_body::check_kind(&incoming.body()?)?;
     let new = keystore_body::new(incoming.body()?)?;
@@ -100,7 +103,26 @@ async fn create(State(api): State<Api>, mut incoming: Incoming) -> Result<Respon
     if dry_run {
         return Ok(Json(keystore_body::body(&done.value, api.ops.now())).into_response());
     }
+    let done = settle(&api, &incoming, done, wait).await;
     Ok(shown(&api, StatusCode::CREATED, done))
+}
+
+/// Waits until the new keystore can be used, so that what is asked next does not find it unknown. It is added whatever comes
+/// of waiting, so a failure here is only logged.
+async fn settle(
+    api: &Api,
+    incoming: &Incoming,
+    done: Done<KeystoreView>,
+    wait: Duration,
+) -> Done<KeystoreView> {
+    let id = done.value.record.id;
+    match api.ops.keystore_wait(&incoming.call, id, wait).await {
+        Ok(view) => answer::map(done, |_before| view),
+        Err(error) => {
+            tracing::warn!(%error, "could not wait for the keystore");
+            done
+        }
+    }
 }
 
 async fn one(

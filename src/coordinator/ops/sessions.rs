@@ -122,6 +122,8 @@ mod tests {
         let first = sessions.begin(somebody("first")).unwrap();
         let second = sessions.begin(somebody("second")).unwrap();
         assert!(sessions.find(&first, true).is_some());
+        // A look that is no use does not save it.
+        assert!(sessions.find(&second, false).is_some());
         for _ in 2..=SESSIONS_MAX {
             assert!(sessions.begin(somebody("more")).is_some());
         }
