@@ -240,6 +240,15 @@ impl Fleet {
 
     /// One request.
     pub fn request(&self, method: &str, at: &str, etag: Option<&str>, body: &Value) -> Answer {
+        self.send(method, at, etag.map(|etag| ("if-match", etag)), body)
+    }
+
+    /// A request that may be sent again.
+    pub fn repeatable(&self, method: &str, at: &str, key: &str, body: &Value) -> Answer {
+        self.send(method, at, Some(("idempotency-key", key)), body)
+    }
+
+    fn send(&self, method: &str, at: &str, header: Option<(&str, &str)>, body: &Value) -> Answer {
         let agent: ureq::Agent = ureq::Agent::config_builder()
             .http_status_as_error(false)
             .timeout_global(Some(Duration::from_secs(90)))
@@ -249,8 +258,8 @@ impl Fleet {
             .method(method)
             .uri(format!("{}{at}", self.url))
             .header("authorization", format!("Bearer {}", self.token));
-        if let Some(etag) = etag {
-            request = request.header("if-match", etag);
+        if let Some((name, value)) = header {
+            request = request.header(name, value);
         }
         let has_body = !body.is_null();
         if has_body {
@@ -411,14 +420,29 @@ impl Fleet {
             .with_file_name("examples")
             .join("outsider");
         Command::new(program)
-            .arg(command)
             .args(["--module", path(&token.module), "--token", &token.label])
             .args(["--pin-file", path(&token.pin_file)])
+            .arg(command)
             .args(args)
             .env("SOFTHSM2_CONF", &token.conf)
             .output()
             .unwrap()
     }
+}
+
+/// What a program printed, if it succeeded.
+pub fn said(output: &Output) -> String {
+    let err = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "failed: {err}");
+    String::from_utf8_lossy(&output.stdout).trim().to_owned()
+}
+
+/// The token refused, with this error.
+pub fn refused(output: &Output, rv: &str) {
+    let out = String::from_utf8_lossy(&output.stdout);
+    let err = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(3), "not refused: {out}{err}");
+    assert!(out.contains(rv) || err.contains(rv), "refused otherwise: {out}{err}");
 }
 
 impl Drop for Fleet {

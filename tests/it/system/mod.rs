@@ -1,0 +1,5 @@
+//! The whole of it: real processes, real tokens, mutual TLS, the REST API.
+
+mod drift;
+mod luck;
+mod main_job;
