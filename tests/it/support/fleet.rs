@@ -442,7 +442,10 @@ pub fn refused(output: &Output, rv: &str) {
     let out = String::from_utf8_lossy(&output.stdout);
     let err = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(3), "not refused: {out}{err}");
-    assert!(out.contains(rv) || err.contains(rv), "refused otherwise: {out}{err}");
+    assert!(
+        out.contains(rv) || err.contains(rv),
+        "refused otherwise: {out}{err}"
+    );
 }
 
 impl Drop for Fleet {

@@ -17,7 +17,9 @@ fn active(algorithm: &str, size: u32) -> (Fleet, String, String) {
 }
 
 fn sync(fleet: &Fleet, key: &str) {
-    fleet.change("POST", key, "/sync_status_in_keystores", &Value::Null).ok();
+    fleet
+        .change("POST", key, "/sync_status_in_keystores", &Value::Null)
+        .ok();
     fleet.in_step(key);
 }
 
@@ -25,9 +27,16 @@ fn sync(fleet: &Fleet, key: &str) {
 fn told(fleet: &Fleet, key: &str, reason: &str) -> Value {
     let status = fleet.difference(key, "frankfurt", reason);
     let all = status["differences"].as_array().unwrap();
-    let one = all.iter().find(|one| one["reason"] == reason).unwrap().clone();
+    let one = all
+        .iter()
+        .find(|one| one["reason"] == reason)
+        .unwrap()
+        .clone();
     assert_eq!(one["caused_by"], "out_of_band", "{one:#}");
-    assert!(one["expected"].is_string() && one["found"].is_string(), "{one:#}");
+    assert!(
+        one["expected"].is_string() && one["found"].is_string(),
+        "{one:#}"
+    );
     assert!(one["since"].is_string(), "{one:#}");
     assert_eq!(status["keystore_sync_flag"], "out_of_sync", "{status:#}");
     assert_eq!(fleet.status(key, "dallas")["keystore_sync_flag"], "ok");
@@ -40,7 +49,10 @@ fn secret_keys() {
     let outsider = |command: &str, args: &[&str]| {
         said(&fleet.outsider("frankfurt", command, &[&["--id", &id], args].concat()))
     };
-    outsider("set-usage", &["--class", "secret", "--off", "encrypt,decrypt"]);
+    outsider(
+        "set-usage",
+        &["--class", "secret", "--off", "encrypt,decrypt"],
+    );
     told(&fleet, &key, "disabled_unexpectedly");
     sync(&fleet, &key);
 

@@ -23,9 +23,14 @@ fn a_change_waits_for_an_agent_that_is_down() {
     fleet.in_step(&key);
     let id = fleet.cka_id(&key);
     fleet.kill_agent("dallas");
-    fleet.change("POST", &key, "/deactivate?wait=0", &Value::Null).ok();
+    fleet
+        .change("POST", &key, "/deactivate?wait=0", &Value::Null)
+        .ok();
     fleet.until("unknown at dallas, done at frankfurt", || {
-        let (dallas, frankfurt) = (fleet.status(&key, "dallas"), fleet.status(&key, "frankfurt"));
+        let (dallas, frankfurt) = (
+            fleet.status(&key, "dallas"),
+            fleet.status(&key, "frankfurt"),
+        );
         let told = dallas["keystore_sync_flag"] == "error"
             && dallas["status"] == "unknown"
             && frankfurt["keystore_sync_flag"] == "ok";
@@ -33,9 +38,8 @@ fn a_change_waits_for_an_agent_that_is_down() {
     });
     let phase = fleet.get(&key)["phase"].clone();
     assert_ne!(phase, "in_step");
-    let crypt = |fleet: &Fleet| {
-        fleet.outsider("dallas", "encrypt", &["--id", &id, "--data", BLOCK])
-    };
+    let crypt =
+        |fleet: &Fleet| fleet.outsider("dallas", "encrypt", &["--id", &id, "--data", BLOCK]);
     said(&crypt(&fleet));
     fleet.start_agent("dallas");
     fleet.in_step(&key);
@@ -45,10 +49,13 @@ fn a_change_waits_for_an_agent_that_is_down() {
 #[test]
 fn a_coordinator_that_is_killed_knows_nothing_and_then_all() {
     let (mut fleet, vault) = two_keystores();
-    let keys: Vec<String> =
-        (0..8).map(|n| fleet.key(&vault, "kind", &format!("key-{n}"))).collect();
+    let keys: Vec<String> = (0..8)
+        .map(|n| fleet.key(&vault, "kind", &format!("key-{n}")))
+        .collect();
     for key in &keys {
-        fleet.change("POST", key, "/activate?wait=0", &Value::Null).ok();
+        fleet
+            .change("POST", key, "/activate?wait=0", &Value::Null)
+            .ok();
     }
     fleet.kill_coordinator();
     fleet.start_coordinator();
@@ -58,17 +65,23 @@ fn a_coordinator_that_is_killed_knows_nothing_and_then_all() {
     }
     for name in ["frankfurt", "dallas"] {
         let there = said(&fleet.outsider(name, "list", &[]));
-        assert_eq!(there.lines().filter(|line| line.contains("key-")).count(), keys.len());
+        assert_eq!(
+            there.lines().filter(|line| line.contains("key-")).count(),
+            keys.len()
+        );
     }
 }
 
 #[test]
 fn an_agent_killed_in_a_batch_ends_where_it_should() {
     let (mut fleet, vault) = two_keystores();
-    let keys: Vec<String> =
-        (0..8).map(|n| fleet.key(&vault, "kind", &format!("key-{n}"))).collect();
+    let keys: Vec<String> = (0..8)
+        .map(|n| fleet.key(&vault, "kind", &format!("key-{n}")))
+        .collect();
     for (n, key) in keys.iter().enumerate() {
-        fleet.change("POST", key, "/activate?wait=0", &Value::Null).ok();
+        fleet
+            .change("POST", key, "/activate?wait=0", &Value::Null)
+            .ok();
         if n % 3 == 2 {
             fleet.kill_agent("frankfurt");
             fleet.start_agent("frankfurt");
@@ -78,7 +91,10 @@ fn an_agent_killed_in_a_batch_ends_where_it_should() {
         fleet.in_step(key);
     }
     let there = said(&fleet.outsider("frankfurt", "list", &[]));
-    assert_eq!(there.lines().filter(|line| line.contains("key-")).count(), keys.len());
+    assert_eq!(
+        there.lines().filter(|line| line.contains("key-")).count(),
+        keys.len()
+    );
 }
 
 #[test]
@@ -90,7 +106,13 @@ fn a_module_host_that_dies_is_back_by_itself() {
     let pid = fleet.agent_pid("frankfurt").to_string();
     let host = Command::new("pgrep").args(["-P", &pid]).output().unwrap();
     let host = said(&host);
-    assert!(Command::new("kill").args(["-9", &host]).status().unwrap().success());
+    assert!(
+        Command::new("kill")
+            .args(["-9", &host])
+            .status()
+            .unwrap()
+            .success()
+    );
     fleet.change("POST", &key, "/deactivate", &Value::Null).ok();
     fleet.in_step(&key);
 }

@@ -14,7 +14,10 @@ fn a_key_lives_where_it_is_wanted_and_only_while_it_is() {
     fleet.template(&vault, "card-data", "aes", 256);
     let key = fleet.key(&vault, "card-data", "card-data-1");
     let made = fleet.get(&key);
-    assert_eq!((&made["state"], &made["total"]), (&json!("pre_activation"), &json!(0)));
+    assert_eq!(
+        (&made["state"], &made["total"]),
+        (&json!("pre_activation"), &json!(0))
+    );
     assert_eq!(said(&fleet.outsider("frankfurt", "list", &[])), "");
 
     fleet.change("POST", &key, "/activate", &Value::Null).ok();
@@ -22,26 +25,35 @@ fn a_key_lives_where_it_is_wanted_and_only_while_it_is() {
     let id = fleet.cka_id(&key);
     let frankfurt = fleet.status(&key, "frankfurt");
     assert_eq!(frankfurt["keystore_sync_flag"], "ok");
-    assert_eq!(frankfurt["keystore_sync_flag_detail"], "active_key_is_active_in_keystore");
-    let crypt = |at: &str, what: &str, data: &str| {
-        fleet.outsider(at, what, &["--id", &id, "--data", data])
-    };
+    assert_eq!(
+        frankfurt["keystore_sync_flag_detail"],
+        "active_key_is_active_in_keystore"
+    );
+    let crypt =
+        |at: &str, what: &str, data: &str| fleet.outsider(at, what, &["--id", &id, "--data", data]);
     let cipher = said(&crypt("frankfurt", "encrypt", BLOCK));
     assert_eq!(said(&crypt("dallas", "decrypt", &cipher)), BLOCK);
 
     let targets = |names: &[&str]| {
         let of = key.replace("/api/v4/", "/api/lockstep/v1/");
-        let ids: Vec<Value> =
-            names.iter().map(|name| json!({"id": fleet.agents[*name].keystore})).collect();
+        let ids: Vec<Value> = names
+            .iter()
+            .map(|name| json!({"id": fleet.agents[*name].keystore}))
+            .collect();
         let etag = fleet.request("GET", &key, None, &Value::Null).etag;
         let body = json!({ "keystores": ids });
-        fleet.request("PUT", &format!("{of}/targets"), etag.as_deref(), &body).ok();
+        fleet
+            .request("PUT", &format!("{of}/targets"), etag.as_deref(), &body)
+            .ok();
         fleet.in_step(&key);
     };
     targets(&["frankfurt"]);
     refused(&crypt("dallas", "encrypt", BLOCK), NOT_PERMITTED);
     let dallas = fleet.status(&key, "dallas");
-    assert_eq!(dallas["keystore_sync_flag_detail"], "target_keystore_removed_by_user");
+    assert_eq!(
+        dallas["keystore_sync_flag_detail"],
+        "target_keystore_removed_by_user"
+    );
     targets(&["frankfurt", "dallas"]);
     assert_eq!(said(&crypt("dallas", "decrypt", &cipher)), BLOCK);
 
@@ -62,9 +74,11 @@ fn a_key_lives_where_it_is_wanted_and_only_while_it_is() {
 fn pairs_and_hmac_keys_go_the_same_way() {
     let fleet = Fleet::start(&["home", "frankfurt", "dallas"]);
     let vault = fleet.furnish();
-    for (name, algorithm, size) in
-        [("ec", "ec", 256), ("rsa", "rsa", 2048), ("hmac", "hmac", 256)]
-    {
+    for (name, algorithm, size) in [
+        ("ec", "ec", 256),
+        ("rsa", "rsa", 2048),
+        ("hmac", "hmac", 256),
+    ] {
         fleet.template(&vault, name, algorithm, size);
         let key = fleet.key(&vault, name, &format!("{name}-1"));
         fleet.change("POST", &key, "/activate", &Value::Null).ok();
