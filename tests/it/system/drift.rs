@@ -68,11 +68,6 @@ fn secret_keys() {
     told(&fleet, &key, "missing");
     sync(&fleet, &key);
 
-    outsider("set-id", &["--to", "99"]);
-    told(&fleet, &key, "id_changed");
-    said(&fleet.outsider("frankfurt", "set-id", &["--id", "99", "--to", &id]));
-    fleet.in_step(&key);
-
     outsider("swap", &[]);
     let wrong = told(&fleet, &key, "wrong_key");
     assert_eq!(wrong["healed_by"], "operator");

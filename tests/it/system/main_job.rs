@@ -7,6 +7,11 @@ use crate::support::fleet::{Fleet, refused, said};
 const BLOCK: &str = "00112233445566778899aabbccddeeff";
 const NOT_PERMITTED: &str = "CKR_KEY_FUNCTION_NOT_PERMITTED";
 
+/// Whether the token lists an object with that in its label; its agent's own keys are there all the time.
+fn listed(fleet: &Fleet, keystore: &str, label: &str) -> bool {
+    said(&fleet.outsider(keystore, "list", &[])).contains(label)
+}
+
 #[test]
 fn a_key_lives_where_it_is_wanted_and_only_while_it_is() {
     let fleet = Fleet::start(&["home", "frankfurt", "dallas"]);
@@ -18,7 +23,7 @@ fn a_key_lives_where_it_is_wanted_and_only_while_it_is() {
         (&made["state"], &made["total"]),
         (&json!("pre_activation"), &json!(0))
     );
-    assert_eq!(said(&fleet.outsider("frankfurt", "list", &[])), "");
+    assert!(!listed(&fleet, "frankfurt", "-1"));
 
     fleet.change("POST", &key, "/activate", &Value::Null).ok();
     fleet.in_step(&key);
@@ -64,8 +69,8 @@ fn a_key_lives_where_it_is_wanted_and_only_while_it_is() {
 
     fleet.change("POST", &key, "/destroy", &Value::Null).ok();
     fleet.in_step(&key);
-    assert_eq!(said(&fleet.outsider("frankfurt", "list", &[])), "");
-    assert_eq!(said(&fleet.outsider("dallas", "list", &[])), "");
+    assert!(!listed(&fleet, "frankfurt", "-1"));
+    assert!(!listed(&fleet, "dallas", "-1"));
     let again = fleet.change("POST", &key, "/activate", &Value::Null);
     assert_eq!((again.status, again.code()), (409, "state_conflict"));
 }
@@ -95,6 +100,6 @@ fn pairs_and_hmac_keys_go_the_same_way() {
         refused(&fleet.outsider("dallas", "verify", &verify), NOT_PERMITTED);
         fleet.change("POST", &key, "/destroy", &Value::Null).ok();
         fleet.in_step(&key);
-        assert_eq!(said(&fleet.outsider("dallas", "list", &[])), "");
+        assert!(!listed(&fleet, "dallas", "-1"));
     }
 }
