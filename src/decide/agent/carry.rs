@@ -4,7 +4,8 @@
 use crate::decide::agent::health::pause_ms;
 use crate::decide::agent::instance::{Carrying, Gone, Kept, Trouble};
 use crate::decide::agent::io::Output;
-use crate::decide::agent::look::{Doing, Miss, Why};
+use crate::decide::agent::job::{Doing, Miss};
+use crate::decide::agent::look::Why;
 use crate::decide::agent::record::{JournalRecord, Phase, Record};
 use crate::decide::agent::take::Writing;
 use crate::decide::agent::{Machine, Turn};

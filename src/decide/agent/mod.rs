@@ -19,6 +19,7 @@ mod fence;
 mod health;
 mod instance;
 pub mod io;
+mod job;
 mod look;
 mod prove;
 mod queue;
@@ -32,7 +33,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::decide::agent::instance::{Instance, Kept};
 use crate::decide::agent::io::{Input, Output, Setup, Ticket};
-use crate::decide::agent::look::Flight;
+use crate::decide::agent::job::Flight;
 use crate::decide::agent::queue::{Lane, Queue, Task};
 use crate::decide::agent::record::{JournalRecord, Phase, Record};
 use crate::decide::agent::report::Telling;

@@ -2,7 +2,8 @@
 
 use crate::decide::agent::instance::Kept;
 use crate::decide::agent::io::{Output, ProveFailure};
-use crate::decide::agent::look::{Doing, Miss, Why};
+use crate::decide::agent::job::{Doing, Miss};
+use crate::decide::agent::look::Why;
 use crate::decide::agent::queue::{Lane, Task};
 use crate::decide::agent::{Machine, Turn};
 use crate::model::desired::Want;

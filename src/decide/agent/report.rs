@@ -4,7 +4,8 @@ use std::collections::BTreeSet;
 
 use crate::decide::agent::instance::{Instance, Kept};
 use crate::decide::agent::io::{Output, StreamId};
-use crate::decide::agent::look::{Doing, Why};
+use crate::decide::agent::job::Doing;
+use crate::decide::agent::look::Why;
 use crate::decide::agent::queue::Lane;
 use crate::decide::agent::session::Line;
 use crate::decide::agent::{Machine, Turn};

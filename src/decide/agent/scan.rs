@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::decide::agent::health::pause_ms;
 use crate::decide::agent::instance::{same_handles, same_objects};
 use crate::decide::agent::io::SCAN_CPU_FACTOR;
-use crate::decide::agent::look::Miss;
+use crate::decide::agent::job::Miss;
 use crate::decide::agent::queue::{Lane, Task};
 use crate::decide::agent::{Machine, Turn};
 use crate::model::desired::Want;

@@ -1,1 +1,9 @@
-//! Scripted cases.
+//! The agent's machine beside a tiny token: cases, crashes at every output, and random walks.
+
+mod crash;
+mod intents;
+mod looks;
+mod sessions;
+mod token;
+mod walk;
+mod world;

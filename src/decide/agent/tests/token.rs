@@ -1,0 +1,281 @@
+//! A tiny token: objects with usages and a material that is a number, markers, and faults that are asked for.
+
+use std::collections::VecDeque;
+
+use crate::model::ids::Digest;
+use crate::model::job::{
+    FailureKind, Inventory, Ran, RunJob, TokenAnswer, TokenFailure, TokenIdentity, TokenJob,
+    TokenOutcome,
+};
+use crate::model::key::UsageSet;
+use crate::model::keystore::{Marker, TokenInfo};
+use crate::model::observed::{
+    Fingerprint, FingerprintMethod, Found, ObjectClass, ObjectFacts, Proof, ProofKind,
+};
+use crate::model::step::Step;
+
+/// One object.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Object {
+    pub(crate) handle: u64,
+    pub(crate) class: ObjectClass,
+    pub(crate) cka_id: Vec<u8>,
+    pub(crate) label: String,
+    pub(crate) usage: UsageSet,
+    pub(crate) material: u8,
+}
+
+/// What goes wrong with the next job that is not an `Identify`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Fault {
+    /// After so many steps the host dies: nobody is told what happened.
+    LostAfter(usize),
+    /// After so many steps the token says no.
+    RefusesAfter(usize, FailureKind),
+    /// It says yes to everything and changes nothing.
+    Lies,
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct Token {
+    pub(crate) objects: Vec<Object>,
+    pub(crate) markers: Vec<Marker>,
+    pub(crate) faults: VecDeque<Fault>,
+    /// How the whole token fails, as long as it is set.
+    pub(crate) broken: Option<FailureKind>,
+    /// CKA_IDs that scans and looks miss, as a reader beside a busy writer does.
+    pub(crate) hidden: Vec<Vec<u8>>,
+    /// Jobs that were done, for people and checks.
+    pub(crate) log: Vec<String>,
+    pub(crate) handles: u64,
+}
+
+pub(crate) fn fingerprint(class: ObjectClass, material: u8) -> Fingerprint {
+    let method = match class {
+        ObjectClass::Secret => FingerprintMethod::DigestKey,
+        ObjectClass::Private | ObjectClass::Public => FingerprintMethod::Spki,
+    };
+    Fingerprint {
+        method,
+        value: Digest([material; 32]),
+    }
+}
+
+pub(crate) fn failure(kind: FailureKind) -> TokenFailure {
+    TokenFailure {
+        kind,
+        function: "C_Test".to_owned(),
+        rv: "CKR_TEST".to_owned(),
+        detail: String::new(),
+    }
+}
+
+impl Token {
+    pub(crate) fn add(&mut self, class: ObjectClass, cka_id: &[u8], label: &str, material: u8) {
+        self.handles += 1;
+        self.objects.push(Object {
+            handle: self.handles,
+            class,
+            cka_id: cka_id.to_vec(),
+            label: label.to_owned(),
+            usage: UsageSet::NONE,
+            material,
+        });
+    }
+
+    pub(crate) fn perform(&mut self, job: &TokenJob) -> TokenOutcome {
+        if let Some(kind) = self.broken {
+            return TokenOutcome::Failed(failure(kind));
+        }
+        let fault = match job {
+            TokenJob::Identify => None,
+            TokenJob::Bind(_)
+            | TokenJob::Prepare { .. }
+            | TokenJob::Scan
+            | TokenJob::Inspect(_)
+            | TokenJob::Run(_)
+            | TokenJob::Generate { .. }
+            | TokenJob::Rewrap(_)
+            | TokenJob::Stop => self.faults.pop_front(),
+        };
+        if !matches!(job, TokenJob::Run(_)) {
+            match fault {
+                None | Some(Fault::Lies) => {}
+                Some(Fault::LostAfter(_)) => {
+                    return TokenOutcome::Unknown {
+                        why: "host died".to_owned(),
+                    };
+                }
+                Some(Fault::RefusesAfter(_, kind)) => return TokenOutcome::Failed(failure(kind)),
+            }
+        }
+        match job {
+            TokenJob::Identify => {
+                self.log.push("identify".to_owned());
+                TokenOutcome::Done(TokenAnswer::Identity(self.identity()))
+            }
+            TokenJob::Scan => {
+                self.log.push("scan".to_owned());
+                TokenOutcome::Done(TokenAnswer::Inventory(Inventory {
+                    identity: self.identity(),
+                    objects: self.visible().map(facts).collect(),
+                    unreadable: 0,
+                    cpu_us: 1_000,
+                }))
+            }
+            TokenJob::Inspect(plan) => {
+                self.log.push("inspect".to_owned());
+                let found = self.find(&plan.cka_id, &plan.label);
+                TokenOutcome::Done(TokenAnswer::Found(found))
+            }
+            TokenJob::Run(run) => self.run(run, fault),
+            TokenJob::Bind(_)
+            | TokenJob::Prepare { .. }
+            | TokenJob::Generate { .. }
+            | TokenJob::Rewrap(_)
+            | TokenJob::Stop => panic!("not the machine's to ask: {job:?}"),
+        }
+    }
+
+    fn identity(&self) -> TokenIdentity {
+        TokenIdentity {
+            info: TokenInfo::default(),
+            markers: self.markers.clone(),
+        }
+    }
+
+    fn visible(&self) -> impl Iterator<Item = &Object> {
+        self.objects
+            .iter()
+            .filter(|object| !self.hidden.contains(&object.cka_id))
+    }
+
+    pub(crate) fn find(&self, cka_id: &[u8], label: &str) -> Found {
+        let ours: Vec<&Object> = self.visible().filter(|o| o.cka_id == cka_id).collect();
+        let same_label = self
+            .visible()
+            .filter(|o| o.cka_id != cka_id && o.label == label)
+            .map(facts)
+            .collect();
+        let known = ours.iter().find(|o| o.class != ObjectClass::Private);
+        let agreed = known.filter(|k| ours.iter().all(|o| o.material == k.material));
+        Found {
+            objects: ours.iter().map(|o| facts(o)).collect(),
+            fingerprint: agreed.map(|o| fingerprint(o.class, o.material)),
+            same_label,
+            fingerprint_failure: None,
+        }
+    }
+
+    fn run(&mut self, job: &RunJob, fault: Option<Fault>) -> TokenOutcome {
+        let (limit, end) = match fault {
+            None | Some(Fault::Lies) => (usize::MAX, None),
+            Some(Fault::LostAfter(steps)) => (steps, None),
+            Some(Fault::RefusesAfter(steps, kind)) => (steps, Some(failure(kind))),
+        };
+        let mut stopped = None;
+        let mut proof = None;
+        let mut done = 0_u32;
+        for (at, step) in job.steps.iter().enumerate() {
+            if at == limit {
+                stopped = end.clone();
+                break;
+            }
+            self.log.push(step.describe());
+            if fault == Some(Fault::Lies) {
+                continue;
+            }
+            match self.step(job, step) {
+                Ok(some) => proof = some.or(proof),
+                Err(failure) => {
+                    stopped = Some(failure);
+                    break;
+                }
+            }
+            done += 1;
+        }
+        if matches!(fault, Some(Fault::LostAfter(_))) {
+            return TokenOutcome::Unknown {
+                why: "host died".to_owned(),
+            };
+        }
+        TokenOutcome::Done(TokenAnswer::Ran(Box::new(Ran {
+            done,
+            failure: stopped.or(end.filter(|_| limit >= job.steps.len())),
+            proof,
+            found: self.find(&job.object.cka_id, &job.object.label),
+        })))
+    }
+
+    fn step(&mut self, job: &RunJob, step: &Step) -> Result<Option<Proof>, TokenFailure> {
+        let id = &job.object.cka_id;
+        match step {
+            Step::Install => {
+                assert!(
+                    !self.objects.iter().any(|o| &o.cka_id == id),
+                    "installed over something"
+                );
+                let envelope = job.envelope.as_ref().expect("an install without material");
+                let material = envelope.wrapped_key[0];
+                let classes = job.object.spec.class().objects();
+                if fingerprint(classes[0], material) != job.fingerprint {
+                    return Err(failure(FailureKind::WrongKey));
+                }
+                for &class in classes {
+                    self.add(class, id, &job.object.label, material);
+                }
+            }
+            Step::SetUsage { class, usage } => {
+                for o in self.of(id, *class) {
+                    o.usage = *usage;
+                }
+            }
+            Step::SetLabel { class } => {
+                for o in self.of(id, *class) {
+                    o.label.clone_from(&job.object.label);
+                }
+            }
+            Step::Destroy { class } => {
+                self.objects
+                    .retain(|o| o.class != *class || &o.cka_id != id);
+            }
+            Step::ProveEnabled => return self.prove(id, true).map(Some),
+            Step::ProveDisabled => return self.prove(id, false).map(Some),
+        }
+        Ok(None)
+    }
+
+    fn of(&mut self, id: &[u8], class: ObjectClass) -> impl Iterator<Item = &mut Object> {
+        self.objects
+            .iter_mut()
+            .filter(move |o| o.cka_id == id && o.class == class)
+    }
+
+    fn prove(&self, id: &[u8], enabled: bool) -> Result<Proof, TokenFailure> {
+        let mut ours = self.objects.iter().filter(|o| o.cka_id == id);
+        let works = ours.any(|o| o.class != ObjectClass::Public && !o.usage.is_empty());
+        if works != enabled {
+            return Err(failure(FailureKind::Refused));
+        }
+        Ok(Proof {
+            kind: ProofKind::Tried,
+            operation: "C_SignInit".to_owned(),
+            answer: String::new(),
+        })
+    }
+}
+
+pub(crate) fn facts(object: &Object) -> ObjectFacts {
+    ObjectFacts {
+        handle: object.handle,
+        class: object.class,
+        key_type: None,
+        cka_id: object.cka_id.clone(),
+        label: object.label.clone(),
+        usage: object.usage,
+        sensitive: Some(true),
+        extractable: Some(false),
+        bits: None,
+        public_digest: None,
+    }
+}
