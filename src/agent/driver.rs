@@ -269,7 +269,7 @@ impl Driver {
     }
 
     fn healthy(&self) -> bool {
-        self.machine.health().clone() == Health::Ok
+        self.machine.health() == Health::Ok
     }
 
     async fn step(&mut self, input: Input) {
@@ -381,7 +381,7 @@ impl Driver {
 
     fn check_call(&self, session: SessionNumber) -> Result<(), CallFailure> {
         self.check_session(session)?;
-        let health = self.machine.health().clone();
+        let health = self.machine.health();
         if health == Health::Ok {
             Ok(())
         } else {
@@ -489,7 +489,7 @@ impl Driver {
 
     /// Shows health and session as they are after a step.
     fn show(&mut self) {
-        let health = self.machine.health().clone();
+        let health = self.machine.health();
         let session = self.machine.session();
         let before = self.shown.borrow().health.clone();
         if before.as_ref() != Some(&health) {

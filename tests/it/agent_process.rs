@@ -8,9 +8,11 @@ use lockstep::model::ids::{Generation, KeyVersionId, KeystoreId, SessionNumber, 
 use lockstep::model::key::{Algorithm, DeactivatedUsage, KeySpec, UsageSet};
 use lockstep::model::keystore::{Health, Variant};
 use lockstep::model::material::{Endorsement, Envelope, RepositoryCopy, Signed};
-use lockstep::model::observed::{Fingerprint, FingerprintMethod, Observation};
-use lockstep::model::protocol::{Description, Down, Progress, Refusal, SessionRefusal, Up, UpBody};
-use lockstep::wire::calls::{GenerateCall, RewrapCall};
+use lockstep::model::observed::{Fingerprint, FingerprintMethod, Observation, ProofKind};
+use lockstep::model::protocol::{
+    Description, Down, Progress, Refusal, Report, SessionRefusal, Up, UpBody,
+};
+use lockstep::wire::calls::{GenerateCall, ProveCall, RewrapCall};
 use lockstep::wire::v1;
 use lockstep::wire::v1::agent_client::AgentClient;
 use tokio::sync::mpsc;
@@ -77,9 +79,13 @@ impl Session {
     }
 
     async fn intend(&self, intent: &Intent) {
+        self.intend_with(intent, None).await;
+    }
+
+    async fn intend_with(&self, intent: &Intent, envelope: Option<Signed<Envelope>>) {
         let frame = Down::Intent {
             intent: Box::new(intent.clone()),
-            envelope: None,
+            envelope: envelope.map(Box::new),
         };
         self.down.send(frame.into()).await.unwrap();
     }
@@ -114,6 +120,15 @@ impl Session {
         };
         let answer = self.client.transport_key(request).await.unwrap();
         answer.into_inner().try_into().unwrap()
+    }
+
+    async fn prove(&mut self, version: KeyVersionId) -> Result<Report, Status> {
+        let call = ProveCall {
+            session: self.number,
+            version,
+        };
+        let answer = self.client.prove(v1::ProveRequest::from(call)).await?;
+        Ok(answer.into_inner().try_into().unwrap())
     }
 
     async fn rewrap(
@@ -153,6 +168,18 @@ fn never(keystore: KeystoreId) -> Intent {
             method: FingerprintMethod::DigestKey,
             value: sha256(b"never"),
         },
+    }
+}
+
+/// Takes a report of an instance that says its intent was carried out.
+fn done(version: KeyVersionId) -> impl FnMut(UpBody) -> Option<Report> {
+    move |frame| {
+        let UpBody::Reports(reports) = frame else {
+            return None;
+        };
+        let wanted =
+            |report: &Report| report.version == version && report.progress == Progress::Done;
+        reports.into_iter().find(wanted)
     }
 }
 
@@ -368,15 +395,7 @@ async fn a_full_disk_is_told_and_nothing_is_lost() {
     limit_files(agent.pid(), None);
     fleet.ready(&agent).await;
     session.intend(&intent).await;
-    let done = |frame| {
-        let UpBody::Reports(reports) = frame else {
-            return None;
-        };
-        reports
-            .into_iter()
-            .find(|report| report.version == intent.version && report.progress == Progress::Done)
-    };
-    let report = session.until(done).await;
+    let report = session.until(done(intent.version)).await;
     assert_eq!(report.applied, Some(intent.applied()));
     assert!(matches!(report.observation, Observation::Absent { .. }));
 
@@ -386,7 +405,7 @@ async fn a_full_disk_is_told_and_nothing_is_lost() {
     agent.start();
     fleet.ready(&agent).await;
     let mut session = Session::open(&fleet, &agent, 1).await;
-    let report = session.until(done).await;
+    let report = session.until(done(intent.version)).await;
     assert_eq!(report.applied, Some(intent.applied()));
 }
 
@@ -490,4 +509,77 @@ async fn material_goes_to_listed_peers_only() {
         source.rewrap(&other_blob, &endorsement).await,
         "blob_mismatch",
     );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_goes_from_one_token_to_another_if_its_source_is_listed() {
+    let fleet = Fleet::new();
+    let home = fleet.running("home", Variant::Internal);
+    let away = fleet.running("away", Variant::External);
+    fleet.ready(&home).await;
+    fleet.ready(&away).await;
+    home.trust(&away);
+    let mut source = Session::open(&fleet, &home, 1).await;
+    let mut target = Session::open(&fleet, &away, 1).await;
+    let copy = source.generate(aes()).await.unwrap();
+    let endorsement = target.transport_key().await;
+    let envelope = source.rewrap(&copy, &endorsement).await.unwrap();
+    let birth = &copy.birth.body;
+    let intent = Intent {
+        version: birth.version,
+        want: Want::Active,
+        object: ObjectPlan {
+            cka_id: birth.version.uuid().as_bytes().to_vec(),
+            label: "travelled".to_owned(),
+            spec: birth.spec,
+            usage: birth.spec.default_usage(),
+            deactivated_usage: DeactivatedUsage::None,
+            salt: birth.salt.clone(),
+        },
+        fingerprint: birth.fingerprint,
+        ..never(away.keystore())
+    };
+
+    target.intend_with(&intent, Some(envelope.clone())).await;
+    let refused = |frame| match frame {
+        UpBody::Refused { refusal, .. } => Some(refusal),
+        UpBody::Accepted { .. }
+        | UpBody::Rejected(_)
+        | UpBody::Reports(_)
+        | UpBody::Unmanaged(_)
+        | UpBody::CaughtUp { .. }
+        | UpBody::Health(_)
+        | UpBody::Heartbeat { .. } => None,
+    };
+    let Refusal::Envelope { reason } = target.until(refused).await else {
+        panic!("refused for another reason");
+    };
+    assert!(reason.starts_with("peer_not_listed: "), "{reason}");
+    let listed = away
+        .token
+        .pkcs11_tool(&["--list-objects", "--type", "secrkey"]);
+    let listed = String::from_utf8_lossy(&listed.stdout).into_owned();
+    assert!(!listed.contains("travelled"), "{listed}");
+
+    away.trust(&home);
+    target.intend_with(&intent, Some(envelope)).await;
+    let report = target.until(done(intent.version)).await;
+    assert_eq!(report.applied, Some(intent.applied()));
+    let Observation::Present(found) = &report.observation else {
+        panic!("{report:?}");
+    };
+    assert_eq!(found.fingerprint, Some(intent.fingerprint));
+    assert_eq!(found.objects[0].usage, intent.object.usage);
+    assert_eq!(found.objects[0].sensitive, Some(true));
+    assert_eq!(found.objects[0].extractable, Some(false));
+    assert_eq!(report.proof.unwrap().kind, ProofKind::Tried);
+    let proved = target.prove(intent.version).await.unwrap();
+    assert_eq!(proved.proof.unwrap().kind, ProofKind::Tried);
+    let listed = away
+        .token
+        .pkcs11_tool(&["--list-objects", "--type", "secrkey"]);
+    let listed = String::from_utf8_lossy(&listed.stdout).into_owned();
+    assert!(listed.contains("travelled"), "{listed}");
+    let unknown = KeyVersionId::from_uuid(Uuid::new_v4());
+    assert_refused(target.prove(unknown).await, "not_proved");
 }
