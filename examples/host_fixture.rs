@@ -1,4 +1,5 @@
-//! A module host with a scripted token, for the tests of the host alone: it hangs, dies and babbles on demand.
+//! A module host for the tests of the host alone. With a module that is there it opens the real token; without one it plays
+//! a scripted token that hangs, dies and babbles on demand.
 //!
 //! The token's label says how opening goes: `home` opens with the PIN 1234, `missing` is not there, `crash` aborts. Each
 //! login is noted as a line in the file that the init args name. The label of an `Inspect` or `Run` job is what the job
@@ -15,6 +16,7 @@ use std::time::Duration;
 use lockstep::keystore::Keystore;
 use lockstep::keystore::host::child::child_main;
 use lockstep::keystore::host::protocol::Setup;
+use lockstep::keystore::pkcs11::token::{Pkcs11Config, Pkcs11Token};
 use lockstep::model::job::{FailureKind, Ran, TokenAnswer, TokenFailure, TokenJob, TokenOutcome};
 use lockstep::model::observed::Found;
 use secrecy::ExposeSecret as _;
@@ -28,6 +30,16 @@ fn main() -> ExitCode {
 
 fn open(setup: Setup) -> Result<Box<dyn Keystore>, TokenFailure> {
     println!("a banner that vendors print");
+    if setup.module.exists() {
+        let mut token = Pkcs11Token::open(&Pkcs11Config {
+            module: setup.module,
+            label: setup.label,
+            serial: Some(setup.serial).filter(|serial| !serial.is_empty()),
+            init_args: setup.init_args,
+        })?;
+        token.login(setup.pin.secret())?;
+        return Ok(Box::new(token));
+    }
     if setup.label == "crash" {
         std::process::abort();
     }

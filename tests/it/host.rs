@@ -4,15 +4,13 @@ use std::collections::BTreeMap;
 use std::io::Write as _;
 use std::path::Path;
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
 use lockstep::keystore::Keystore as _;
 use lockstep::keystore::host::blocking::BlockingHost;
 use lockstep::keystore::host::frame;
-use lockstep::keystore::host::handle::{
-    HostConfig, HostHandle, HostLimits, HostState, HostStatus, PinSource,
-};
+use lockstep::keystore::host::handle::{HostConfig, HostHandle, HostLimits, HostState, HostStatus};
 use lockstep::keystore::host::protocol::{Answer, Pin, Request, Setup};
 use lockstep::model::desired::ObjectPlan;
 use lockstep::model::ids::Digest;
@@ -23,56 +21,14 @@ use lockstep::model::key::{Algorithm, DeactivatedUsage, KeySpec, UsageSet};
 use lockstep::model::keystore::Health;
 use lockstep::model::observed::{Fingerprint, FingerprintMethod, ObjectClass};
 use lockstep::model::step::Step;
-use secrecy::{ExposeSecret as _, SecretString};
 use tokio::task::JoinSet;
 
 use crate::support::example;
+use crate::support::pin::TestPin;
 
 /// Long enough that only a fault reaches it.
 const LONG: Duration = Duration::from_secs(60);
 const SHORT: Duration = Duration::from_millis(150);
-
-/// A PIN that tests change, and what the host said of it.
-#[derive(Default)]
-struct TestPin {
-    pin: Mutex<String>,
-    said: Mutex<Vec<String>>,
-}
-
-impl TestPin {
-    fn of(pin: &str) -> Arc<Self> {
-        let source = Self::default();
-        source.set(pin);
-        Arc::new(source)
-    }
-
-    fn set(&self, pin: &str) {
-        pin.clone_into(&mut self.pin.lock().unwrap());
-    }
-
-    fn said(&self) -> Vec<String> {
-        self.said.lock().unwrap().clone()
-    }
-
-    fn say(&self, what: &str, pin: &SecretString) {
-        let said = format!("{what} {}", pin.expose_secret());
-        self.said.lock().unwrap().push(said);
-    }
-}
-
-impl PinSource for TestPin {
-    fn pin(&self) -> Result<SecretString, TokenFailure> {
-        Ok(self.pin.lock().unwrap().as_str().into())
-    }
-
-    fn refused(&self, pin: &SecretString) {
-        self.say("refused", pin);
-    }
-
-    fn taken(&self, pin: &SecretString) {
-        self.say("taken", pin);
-    }
-}
 
 fn config(label: &str, pin: &Arc<TestPin>) -> HostConfig {
     HostConfig {
@@ -93,7 +49,7 @@ fn config(label: &str, pin: &Arc<TestPin>) -> HostConfig {
 }
 
 fn home() -> HostConfig {
-    config("home", &TestPin::of("1234"))
+    config("home", &Arc::new(TestPin::of("1234")))
 }
 
 fn plan(script: &str) -> ObjectPlan {
@@ -282,7 +238,7 @@ async fn a_host_that_died_idle_is_seen_and_costs_no_job() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn after_repeated_deaths_jobs_fail_at_once_until_the_pause_is_over() {
-    let mut config = config("crash", &TestPin::of("1234"));
+    let mut config = config("crash", &Arc::new(TestPin::of("1234")));
     config.limits.failures_max = 3;
     config.limits.pause_max = LONG;
     let host = HostHandle::start(config);
@@ -303,7 +259,7 @@ async fn after_repeated_deaths_jobs_fail_at_once_until_the_pause_is_over() {
 async fn a_refused_pin_is_tried_once_and_another_one_is_tried_again() {
     let directory = tempfile::tempdir().unwrap();
     let logins = directory.path().join("logins");
-    let pin = TestPin::of("9999");
+    let pin = Arc::new(TestPin::of("9999"));
     let mut config = config("home", &pin);
     config.init_args = Some(logins.display().to_string());
     let host = HostHandle::start(config.clone());
@@ -322,7 +278,7 @@ async fn a_refused_pin_is_tried_once_and_another_one_is_tried_again() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_missing_token_is_told_as_such() {
-    let config = config("missing", &TestPin::of("1234"));
+    let config = config("missing", &Arc::new(TestPin::of("1234")));
     let host = HostHandle::start(config.clone());
     let failure = failed(host.perform(read("job"), LONG).await);
     assert_eq!(failure.kind, FailureKind::NoToken);

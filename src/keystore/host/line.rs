@@ -21,7 +21,8 @@ const REAP_DEADLINE: Duration = Duration::from_secs(5);
 #[derive(Debug)]
 pub struct Line {
     child: Child,
-    requests: ChildStdin,
+    /// Gone once the child was told to end.
+    requests: Option<ChildStdin>,
     answers: mpsc::Receiver<Result<Answer, FrameError>>,
 }
 
@@ -64,7 +65,7 @@ impl Line {
         let _ends_with_the_pipe = tokio::spawn(read_answers(stdout, sender));
         Ok(Self {
             child,
-            requests,
+            requests: Some(requests),
             answers,
         })
     }
@@ -80,7 +81,10 @@ impl Line {
     /// # Errors
     /// [`LineError::Ended`]: the child has not read all of it, so it has not begun.
     pub async fn send(&mut self, frame: &[u8]) -> Result<(), LineError> {
-        let sent = self.requests.write_all(frame).await;
+        let Some(requests) = &mut self.requests else {
+            return Err(LineError::Ended);
+        };
+        let sent = requests.write_all(frame).await;
         sent.map_err(|_broken_pipe| LineError::Ended)
     }
 
@@ -103,11 +107,13 @@ impl Line {
         describe(self.child.wait().await)
     }
 
-    /// Lets the child end by itself within `grace`, then kills it. `Err` gives the line back: the process is still there.
+    /// Closes the child's pipe, lets it end by itself within `grace`, then kills it. `Err` gives the line back: the process
+    /// is still there.
     ///
     /// # Errors
     /// The line, if the process could not be reaped in 5 s.
     pub async fn end(mut self, grace: Duration) -> Result<String, Box<Self>> {
+        self.requests = None;
         if let Ok(status) = timeout(grace, self.child.wait()).await {
             return Ok(describe(status));
         }

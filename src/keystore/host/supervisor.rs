@@ -141,6 +141,8 @@ impl Supervisor {
                 let stopped = stop && outcome == TokenOutcome::Done(TokenAnswer::Stopping);
                 if stopped {
                     self.lay_down(line).await;
+                } else if let Some(why) = wants_restart(&outcome) {
+                    self.recycle(line, why).await;
                 } else {
                     self.line = Some(line);
                 }
@@ -345,6 +347,12 @@ impl Supervisor {
         }
     }
 
+    /// The module says that only a new process can go on: session or token were lost under it.
+    async fn recycle(&mut self, line: Line, why: String) {
+        let ended = self.kill(line, self.config.limits.stop_grace).await;
+        self.bury(format!("{why}; a new process is needed ({ended})"));
+    }
+
     /// It was told to stop, and stopping is no failure.
     async fn lay_down(&mut self, line: Line) {
         let ended = self.kill(line, self.config.limits.stop_grace).await;
@@ -396,6 +404,18 @@ async fn outcome_of(line: &mut Line, wanted: u64) -> Result<TokenOutcome, LineEr
             what: "to something else".to_owned(),
         }),
     }
+}
+
+/// Why the host must be started again, if an outcome says so.
+fn wants_restart(outcome: &TokenOutcome) -> Option<String> {
+    let failure = match outcome {
+        TokenOutcome::Failed(failure) => Some(failure),
+        TokenOutcome::Done(TokenAnswer::Ran(ran)) => ran.failure.as_ref(),
+        TokenOutcome::Done(_) | TokenOutcome::Unknown { .. } => None,
+    };
+    failure
+        .filter(|failure| failure.kind == FailureKind::Restart)
+        .map(ToString::to_string)
 }
 
 fn tell(reply: oneshot::Sender<TokenOutcome>, outcome: TokenOutcome) {

@@ -43,7 +43,7 @@ pub(crate) fn rv_name(rv: u64) -> String {
 }
 
 /// What to do next after a CKR (facts: token and session gone need a new process; others may pass).
-fn kind_of(rv: u64) -> FailureKind {
+pub(crate) fn kind_of(rv: u64) -> FailureKind {
     match rv {
         sys::CKR_PIN_INCORRECT | sys::CKR_PIN_INVALID | sys::CKR_PIN_LEN_RANGE => {
             FailureKind::WrongPin

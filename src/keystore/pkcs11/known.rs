@@ -20,6 +20,8 @@ pub(crate) struct Known {
     pub(crate) capabilities: Option<Capabilities>,
     /// What the token answers with the usage on and off, per kind of key and usage.
     pub(crate) learned: BTreeMap<(KeySpec, Usage, ObjectClass), Learned>,
+    /// Whether this process has seen a marker on the token.
+    pub(crate) marker_seen: bool,
     /// Where our own keys were last: checked before every use.
     own: BTreeMap<(&'static str, ObjectClass), Handle>,
 }

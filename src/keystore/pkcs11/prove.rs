@@ -2,7 +2,7 @@
 
 use cryptoki_sys as sys;
 
-use crate::keystore::pkcs11::failure::{failure, rv_name};
+use crate::keystore::pkcs11::failure::{failure, kind_of, rv_name};
 use crate::keystore::pkcs11::object::Object;
 use crate::keystore::pkcs11::raw::Session;
 use crate::keystore::pkcs11::spki::PublicPart;
@@ -149,7 +149,8 @@ const fn read_back() -> Proof {
 
 fn not_as(trial: &Trial, rv: u64, detail: &str) -> TokenFailure {
     TokenFailure {
-        kind: FailureKind::Refused,
+        // A token that failed in the midst of the trial has not answered it.
+        kind: kind_of(rv),
         function: trial.function().to_owned(),
         rv: rv_name(rv),
         detail: detail.to_owned(),

@@ -11,7 +11,9 @@ use crate::keystore::pkcs11::failure::{failure, refused};
 use crate::keystore::pkcs11::known::Known;
 use crate::keystore::pkcs11::raw::{Module, Session};
 use crate::keystore::pkcs11::{generate, identify, inspect, prepare, rewrap, run, scan};
-use crate::model::job::{FailureKind, TokenAnswer, TokenFailure, TokenJob, TokenOutcome};
+use crate::model::job::{
+    FailureKind, TokenAnswer, TokenFailure, TokenIdentity, TokenJob, TokenOutcome,
+};
 use crate::model::keystore::TokenInfo;
 use crate::model::text::printable;
 
@@ -85,7 +87,14 @@ impl Pkcs11Token {
     /// # Errors
     /// What the module said.
     pub fn info(&self) -> Result<TokenInfo, TokenFailure> {
-        let token = self.module.token_info(self.slot)?;
+        let token = self.module.token_info(self.slot).map_err(|failed| {
+            let mut failure = TokenFailure::from(failed);
+            // A token that cannot say who it is was lost; SoftHSM2 never finds it again in this process (facts G2).
+            if failure.kind == FailureKind::Retry {
+                failure.kind = FailureKind::Restart;
+            }
+            failure
+        })?;
         let library = self.module.info()?;
         Ok(TokenInfo {
             label: text(&token.label),
@@ -111,14 +120,39 @@ impl Pkcs11Token {
         Ok(self.module.open(self.slot)?)
     }
 
+    /// SoftHSM2 shows an empty token for ever once its directory was away for a moment: a marker that this process saw and
+    /// sees no more is for a new process to miss.
+    fn check_marker(&mut self, identity: &TokenIdentity) -> Result<(), TokenFailure> {
+        if !identity.markers.is_empty() {
+            self.known.marker_seen = true;
+            return Ok(());
+        }
+        if self.known.marker_seen {
+            return Err(failure(
+                FailureKind::Restart,
+                "marker",
+                "the marker was there and is gone: a new process looks again",
+            ));
+        }
+        Ok(())
+    }
+
     fn answer(&mut self, job: &TokenJob) -> Result<TokenAnswer, TokenFailure> {
         match job {
-            TokenJob::Identify => identify::identify(self).map(TokenAnswer::Identity),
+            TokenJob::Identify => {
+                let identity = identify::identify(self)?;
+                self.check_marker(&identity)?;
+                Ok(TokenAnswer::Identity(identity))
+            }
             TokenJob::Bind(marker) => identify::bind(self, *marker).map(|()| TokenAnswer::Bound),
             TokenJob::Prepare { internal } => {
                 prepare::prepare(self, *internal).map(TokenAnswer::Prepared)
             }
-            TokenJob::Scan => scan::scan(self).map(TokenAnswer::Inventory),
+            TokenJob::Scan => {
+                let inventory = scan::scan(self)?;
+                self.check_marker(&inventory.identity)?;
+                Ok(TokenAnswer::Inventory(inventory))
+            }
             TokenJob::Inspect(plan) => inspect::inspect(self, plan).map(TokenAnswer::Found),
             TokenJob::Run(job) => run::run(self, job).map(|ran| TokenAnswer::Ran(Box::new(ran))),
             TokenJob::Generate { spec, salt, .. } => {

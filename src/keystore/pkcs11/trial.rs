@@ -2,6 +2,7 @@
 
 use cryptoki_sys as sys;
 
+use crate::keystore::pkcs11::failure::kind_of;
 use crate::keystore::pkcs11::fingerprint::signing_input;
 use crate::keystore::pkcs11::generate::make;
 use crate::keystore::pkcs11::mechanism::{self, session_key};
@@ -12,7 +13,7 @@ use crate::keystore::pkcs11::raw::{CallFailed, Handle, Session};
 use crate::keystore::pkcs11::spki::PublicPart;
 use crate::keystore::pkcs11::template::{Attribute, Mechanism, Parameter};
 use crate::keystore::pkcs11::token::Pkcs11Token;
-use crate::model::job::TokenFailure;
+use crate::model::job::{FailureKind, TokenFailure};
 use crate::model::key::{Algorithm, KeySpec, Usage, UsageSet};
 use crate::model::keystore::Capabilities;
 use crate::model::observed::ObjectClass;
@@ -91,6 +92,8 @@ impl Trial {
         let session = token.session()?;
         match self.attempt(&session, key) {
             Ok(()) => Ok(sys::CKR_OK),
+            // The token is lost: that is no answer, and nothing to be learned.
+            Err(failed) if kind_of(failed.rv) == FailureKind::Restart => Err(failed.into()),
             Err(failed) => Ok(failed.rv),
         }
     }

@@ -8,6 +8,7 @@
 pub mod agent;
 pub mod fleet;
 pub mod paper;
+pub mod pin;
 pub mod rest;
 pub mod softhsm;
 
