@@ -312,6 +312,9 @@ async fn a_program_that_speaks_another_language_is_ended_and_named() {
 #[tokio::test(flavor = "multi_thread")]
 async fn stop_ends_the_process_and_a_later_job_starts_another() {
     let host = HostHandle::start(home());
+    let not_running = host.perform(TokenJob::Stop, LONG).await;
+    assert_eq!(not_running, TokenOutcome::Done(TokenAnswer::Stopping));
+    assert_eq!(host.status().starts, 0, "none is started to be stopped");
     host.perform(read("job"), LONG).await;
     let pid = host.status().pid().unwrap();
     let stopped = host.perform(TokenJob::Stop, LONG).await;

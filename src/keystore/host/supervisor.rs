@@ -118,6 +118,10 @@ impl Supervisor {
             reply,
         } = ask;
         let (write, stop) = (writes(&job), job == TokenJob::Stop);
+        if stop && self.line.is_none() {
+            tell(reply, TokenOutcome::Done(TokenAnswer::Stopping));
+            return;
+        }
         let frame = match frame::encode(&Request::Job { id, job }) {
             Ok(frame) => frame,
             Err(error) => {
