@@ -40,7 +40,7 @@ pub struct Live {
     pub connection: Connection,
     /// The token's health as last told in this session.
     pub health: Option<Health>,
-    /// The last report of this session.
+    /// The last report of this session, its ages as of now.
     pub report: Option<Report>,
     /// Age of the look that the report rests on, milliseconds, as of now.
     pub look_age_ms: u64,

@@ -172,14 +172,9 @@ impl Ops {
                     .saturating_sub(i64::try_from(age_ms).unwrap_or(i64::MAX)),
             )
         };
-        // The ages in a report are those of its making; the age of the look is kept up to now.
-        let since_report = |report: &crate::model::protocol::Report| {
-            live.look_age_ms.saturating_sub(report.look_age_ms)
-        };
         let observed_at = report.map(|_report| before_now(live.look_age_ms));
         let proved = report.filter(|report| report.proof.is_some());
-        let proved_at = proved
-            .map(|report| before_now(report.proof_age_ms.saturating_add(since_report(report))));
+        let proved_at = proved.map(|report| before_now(report.proof_age_ms));
         let pending_since = matches!(status, Status::Pending { .. }).then_some(instance.since);
         InKeystore {
             keystore: record.id,

@@ -148,15 +148,22 @@ impl Machine {
     pub fn live(&self, version: KeyVersionId, now_ms: u64) -> Live {
         let known = self.known();
         let held = known.reports.get(&version);
-        let own_age = held.map_or(u64::MAX, |held| {
+        // A scan says anew what the token holds; it proves nothing anew, so the proof's age runs on from the report.
+        let report = held.map(|held| {
             let waited = now_ms.saturating_sub(held.received_ms);
-            held.report.look_age_ms.saturating_add(waited)
+            let mut report = held.report.clone();
+            report.look_age_ms = report.look_age_ms.saturating_add(waited);
+            report.proof_age_ms = report.proof_age_ms.saturating_add(waited);
+            report
         });
+        let own_age = report
+            .as_ref()
+            .map_or(u64::MAX, |report| report.look_age_ms);
         let scan_age = known.scan_age_ms(now_ms).unwrap_or(u64::MAX);
         Live {
             connection: self.connection().clone(),
             health: known.health.clone(),
-            report: held.map(|held| held.report.clone()),
+            report,
             look_age_ms: own_age.min(scan_age),
             fresh_for_ms: FRESH_FOR_MS,
             refused: known.refused.get(&version).cloned(),

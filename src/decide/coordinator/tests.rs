@@ -424,4 +424,7 @@ fn looks_grow_old_without_scans() {
         play.machine.live(wanted.intent.version, 40_000).look_age_ms,
         10_500
     );
+    // A scan is no proof: that one's age runs on.
+    let report = play.machine.live(wanted.intent.version, 40_000).report;
+    assert_eq!(report.unwrap().proof_age_ms, 40_000);
 }

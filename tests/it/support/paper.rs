@@ -344,7 +344,11 @@ impl Fleet for PaperFleet {
         Live {
             connection: agent.connection(),
             health: agent.is_up.then(|| agent.health.clone()),
-            report: known.map(|(report, _)| report.clone()),
+            report: known.map(|(report, looked)| Report {
+                look_age_ms: looked.elapsed_ms(),
+                proof_age_ms: looked.elapsed_ms(),
+                ..report.clone()
+            }),
             look_age_ms: known.map_or(0, |(_, looked)| looked.elapsed_ms()),
             fresh_for_ms: u64::try_from(Duration::from_secs(3600).as_millis()).unwrap(),
             refused: None,
