@@ -117,7 +117,12 @@ impl Machine {
         let mut ours: BTreeMap<KeyVersionId, Vec<ObjectFacts>> = BTreeMap::new();
         let mut others = Vec::new();
         for object in objects {
-            match self.owners.get(&object.cka_id) {
+            // An id that an earlier intent of the instance named is no longer looked at, and is shown as nobody's.
+            let owner = self.owners.get(&object.cka_id).filter(|version| {
+                let instance = self.instances.get(version);
+                instance.is_some_and(|known| known.intent.object.cka_id == object.cka_id)
+            });
+            match owner {
                 Some(&version) => ours.entry(version).or_default().push(object),
                 None => others.push(object),
             }

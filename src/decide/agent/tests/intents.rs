@@ -493,3 +493,35 @@ fn the_journal_can_be_rewritten_shorter() {
     assert_eq!(world.machine.instances(), 2);
     assert_eq!(before[&version(2)].0.keystore, KEYSTORE);
 }
+
+#[test]
+fn a_look_for_an_older_intent_decides_nothing_for_a_newer_one() {
+    let mut world = World::live();
+    world.token.add(ObjectClass::Secret, b"old", "key-1", 1);
+    let mut first = intent(1, 1, Want::Active);
+    first.object.cka_id = b"old".to_vec();
+    let mut second = intent(1, 2, Want::Active);
+    second.object.label = "other".to_owned();
+    for wanted in [&first, &second] {
+        world
+            .give(Input::Intent {
+                stream: STREAM,
+                intent: Box::new(wanted.clone()),
+                envelope: None,
+            })
+            .unwrap();
+    }
+    let writes = world.writes.split_off(1);
+    world.follow().unwrap();
+    assert!(world.job.is_some(), "the look for the first is out");
+    // The second is durable before that look lands.
+    for (ticket, record) in writes {
+        world.write(ticket, record).unwrap();
+    }
+    while world.follow().unwrap() {}
+    assert_eq!(world.report(1).progress, Progress::NeedsMaterial);
+    assert!(world.token.log.iter().all(|l| !l.starts_with("enable")));
+    // What the first one named is nobody's now.
+    world.pass(2_100);
+    assert!(matches!(world.last_up(), UpBody::Unmanaged(objects) if objects.len() == 1));
+}
