@@ -39,7 +39,7 @@ impl Machine {
         seq
     }
 
-    /// A new session holds everything up to this number; 0: nothing.
+    /// A new session holds everything up to this number; 0: nothing. What was not looked at yet is told when it was.
     pub(crate) fn tell_since(&mut self, seq: u64) {
         self.telling.health = None;
         if self.telling.unmanaged_told.is_some_and(|told| told > seq) {
@@ -48,6 +48,7 @@ impl Machine {
         let untold = self
             .instances
             .iter()
+            .filter(|(_, instance)| is_ready(instance))
             .filter(|(_, instance)| instance.told == 0 || instance.told > seq)
             .map(|(&version, _)| version);
         self.telling.dirty.extend(untold);
