@@ -18,6 +18,7 @@ mod cli;
 mod console;
 mod host;
 mod keystore_contract;
+mod ops;
 mod outsider;
 mod rest_api;
 mod rest_extensions;
