@@ -19,6 +19,7 @@ mod console;
 mod host;
 mod host_tokens;
 mod keystore_contract;
+mod ops;
 mod outsider;
 mod rest_api;
 mod rest_extensions;

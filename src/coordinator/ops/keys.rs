@@ -322,7 +322,7 @@ impl Ops {
     pub(crate) fn check_targets(&self, count: usize) -> Result<(), OpsError> {
         if count > self.limits.targets_max {
             return Err(OpsError::invalid(
-                "targets",
+                "keystores",
                 "too_many",
                 format!("a key has at most {} targets", self.limits.targets_max),
             ));
