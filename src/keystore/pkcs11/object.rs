@@ -54,11 +54,15 @@ impl Object {
     pub(crate) fn of(handle: Handle, values: &Values) -> Option<Self> {
         let class = class_of(values.number(sys::CKA_CLASS)?)?;
         let text = |kind| values.bytes(kind).unwrap_or_default();
-        let flags = |wanted: fn(bool) -> bool| {
-            let told = |usage: &Usage| values.flag(attribute_of(*usage)).is_some_and(wanted);
-            let usages: Vec<Usage> = Usage::ALL.into_iter().filter(told).collect();
-            UsageSet::of(&usages)
-        };
+        let (mut has, mut on) = (UsageSet::NONE, UsageSet::NONE);
+        for usage in Usage::ALL {
+            if let Some(flag) = values.flag(attribute_of(usage)) {
+                has = has.with(usage);
+                if flag {
+                    on = on.with(usage);
+                }
+            }
+        }
         let public = match class {
             ObjectClass::Secret => None,
             ObjectClass::Private | ObjectClass::Public => PublicPart::of(values),
@@ -73,7 +77,7 @@ impl Object {
             key_type: values.number(sys::CKA_KEY_TYPE),
             cka_id: text(sys::CKA_ID).to_vec(),
             label: printable(&String::from_utf8_lossy(text(sys::CKA_LABEL))),
-            usage: flags(|on| on),
+            usage: on,
             sensitive: values.flag(sys::CKA_SENSITIVE),
             extractable: values.flag(sys::CKA_EXTRACTABLE),
             bits: public.as_ref().map(PublicPart::bits).or(value_bits),
@@ -82,11 +86,7 @@ impl Object {
                 .and_then(PublicPart::spki)
                 .map(|spki| sha256(&spki)),
         };
-        Some(Self {
-            facts,
-            has: flags(|_| true),
-            public,
-        })
+        Some(Self { facts, has, public })
     }
 
     /// Reads one object in one call.
