@@ -1,70 +1,68 @@
 //! The contract of `keystore::Keystore`, on SoftHSM2 and on the in-memory token.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use lockstep::keystore::Keystore as _;
 use lockstep::keystore::contract;
 use lockstep::keystore::memory::MemoryToken;
 use lockstep::keystore::pkcs11::token::{Pkcs11Config, Pkcs11Token};
+use lockstep::model::desired::ObjectPlan;
 use lockstep::model::ids::KeyVersionId;
-use lockstep::model::job::{FailureKind, TokenJob, TokenOutcome};
-use lockstep::model::key::{Algorithm, KeySpec};
+use lockstep::model::job::{
+    FailureKind, Generated, Ran, RewrapJob, RunJob, TokenAnswer, TokenJob, TokenOutcome,
+};
+use lockstep::model::key::{Algorithm, DeactivatedUsage, KeySpec, Usage, UsageSet};
+use lockstep::model::observed::{Found, ObjectClass};
+use lockstep::model::step::Step;
+use lockstep::model::text::hex;
 use uuid::Uuid;
 
-const MODULE: &str = "/usr/lib/softhsm/libsofthsm2.so";
-const PIN: &str = "1234";
+use crate::support::softhsm::{SoftHsm, Token};
+
+/// Where a test's own process finds its tokens.
+const CHILD: &str = "LOCKSTEP_TEST_CHILD";
 
 /// Runs the named test again in a process of its own, with tokens of its own: SoftHSM2 reads its configuration from the
 /// environment, once a process. True in that process; the tokens go when it has ended.
-fn in_own_process(test: &str, tokens: &[&str]) -> bool {
-    if std::env::var_os("LOCKSTEP_TEST_CHILD").is_some() {
+fn in_own_process(test: &str, labels: &[&str]) -> bool {
+    if std::env::var_os(CHILD).is_some() {
         return true;
     }
-    let base = PathBuf::from("/dev/shm");
-    let base = if base.is_dir() {
-        base
-    } else {
-        std::env::temp_dir()
-    };
-    let dir = tempfile::tempdir_in(base).unwrap();
-    let conf = dir.path().join("softhsm2.conf");
-    let store = dir.path().join("tokens");
-    std::fs::create_dir(&store).unwrap();
-    let text = format!(
-        "directories.tokendir = {}\nobjectstore.backend = file\nlog.level = ERROR\n",
-        store.display()
-    );
-    std::fs::write(&conf, text).unwrap();
-    for token in tokens {
-        let made = Command::new("softhsm2-util")
-            .args(["--init-token", "--free", "--label", token])
-            .args(["--so-pin", "12345678", "--pin", PIN])
-            .env("SOFTHSM2_CONF", &conf)
-            .output()
-            .unwrap();
-        assert!(made.status.success(), "{made:?}");
-    }
-    let name = format!("keystore_contract::{test}");
+    let hsm = SoftHsm::new();
+    let tokens: Vec<Token> = labels.iter().map(|label| hsm.token(label)).collect();
     let status = Command::new(std::env::current_exe().unwrap())
-        .args([&name, "--exact", "--nocapture"])
-        .env("SOFTHSM2_CONF", &conf)
-        .env("LOCKSTEP_TEST_CHILD", "1")
+        .args([
+            &format!("keystore_contract::{test}"),
+            "--exact",
+            "--nocapture",
+        ])
+        .env("SOFTHSM2_CONF", &tokens[0].conf)
+        .env("LOCKSTEP_TEST_MODULE", &tokens[0].module)
+        .env(CHILD, hsm.dir())
         .status()
         .unwrap();
     assert!(status.success(), "{test}: {status}");
     false
 }
 
-fn open(label: &str) -> Pkcs11Token {
-    let mut token = Pkcs11Token::open(&Pkcs11Config {
-        module: MODULE.into(),
+fn file(name: &str) -> PathBuf {
+    Path::new(&std::env::var_os(CHILD).unwrap()).join(name)
+}
+
+fn config(label: &str) -> Pkcs11Config {
+    Pkcs11Config {
+        module: std::env::var_os("LOCKSTEP_TEST_MODULE").unwrap().into(),
         label: label.to_owned(),
         serial: None,
         init_args: None,
-    })
-    .unwrap();
-    token.login(&PIN.into()).unwrap();
+    }
+}
+
+fn open(label: &str) -> Pkcs11Token {
+    let mut token = Pkcs11Token::open(&config(label)).unwrap();
+    let pin = std::fs::read_to_string(file(&format!("{label}.pin"))).unwrap();
+    token.login(&pin.into()).unwrap();
     token
 }
 
@@ -129,4 +127,218 @@ fn softhsm_keeps_the_contract() {
         panic!("a changed key was taken for good");
     };
     assert_eq!(failure.kind, FailureKind::Refused);
+}
+
+#[test]
+fn a_wrong_pin_is_told_as_such() {
+    if !in_own_process("a_wrong_pin_is_told_as_such", &["home"]) {
+        return;
+    }
+    let missing = Pkcs11Token::open(&config("elsewhere")).unwrap_err();
+    assert_eq!(missing.kind, FailureKind::NoToken);
+    let mut token = Pkcs11Token::open(&config("home")).unwrap();
+    let TokenOutcome::Failed(_) = token.perform(&TokenJob::Scan) else {
+        panic!("a token was read without login");
+    };
+    let refused = token.login(&"not the PIN".into()).unwrap_err();
+    assert_eq!(refused.kind, FailureKind::WrongPin, "{refused}");
+    assert!(!refused.to_string().contains("not the PIN"));
+}
+
+/// A key of ours on a token where somebody else is at work too.
+struct Stage {
+    home: Pkcs11Token,
+    outsider: Token,
+    job: RunJob,
+}
+
+impl Stage {
+    fn new(spec: KeySpec) -> Self {
+        let mut home = open("home");
+        let TokenAnswer::Prepared(own) = done(&mut home, &TokenJob::Prepare { internal: true })
+        else {
+            panic!("no answer to prepare");
+        };
+        let version = KeyVersionId::from_uuid(Uuid::new_v4());
+        let salt = vec![3; 32];
+        let generate = TokenJob::Generate {
+            version,
+            spec,
+            salt: salt.clone(),
+        };
+        let TokenAnswer::Generated(Generated {
+            blob,
+            spki,
+            fingerprint,
+        }) = done(&mut home, &generate)
+        else {
+            panic!("no answer to generate");
+        };
+        let rewrap = TokenJob::Rewrap(Box::new(RewrapJob {
+            spec,
+            salt: salt.clone(),
+            fingerprint,
+            spki,
+            blob,
+            transport_spki: own.transport_spki,
+            oaep_hash: own.capabilities.oaep_hash,
+        }));
+        let TokenAnswer::Rewrapped(envelope) = done(&mut home, &rewrap) else {
+            panic!("no answer to rewrap");
+        };
+        let object = ObjectPlan {
+            cka_id: version.uuid().as_bytes().to_vec(),
+            label: format!("drift {spec}"),
+            spec,
+            usage: spec.default_usage(),
+            deactivated_usage: DeactivatedUsage::None,
+            salt,
+        };
+        let mut stage = Self {
+            home,
+            outsider: Token {
+                module: config("home").module,
+                conf: file("softhsm2.conf"),
+                tokens: file("tokens"),
+                label: "home".to_owned(),
+                serial: String::new(),
+                pin_file: file("home.pin"),
+                so_pin_file: file("home.so-pin"),
+            },
+            job: RunJob {
+                object,
+                fingerprint,
+                steps: Vec::new(),
+                envelope: Some(envelope),
+                hints: Vec::new(),
+            },
+        };
+        stage.reinstall();
+        stage
+    }
+
+    fn run(&mut self, steps: Vec<Step>) -> Ran {
+        self.job.steps = steps;
+        let TokenAnswer::Ran(ran) =
+            done(&mut self.home, &TokenJob::Run(Box::new(self.job.clone())))
+        else {
+            panic!("no answer to run");
+        };
+        *ran
+    }
+
+    /// Destroys what is there and installs and enables the key anew.
+    fn reinstall(&mut self) {
+        let classes = self.job.object.spec.class().objects();
+        let mut steps: Vec<Step> = classes
+            .iter()
+            .map(|&class| Step::Destroy { class })
+            .collect();
+        steps.push(Step::Install);
+        steps.extend(self.enable());
+        let ran = self.run(steps);
+        assert_eq!(ran.failure, None);
+        assert_eq!(ran.found.fingerprint, Some(self.job.fingerprint));
+    }
+
+    fn enable(&self) -> Vec<Step> {
+        let usage = self.job.object.usage;
+        let classes = self.job.object.spec.class().objects().iter();
+        classes
+            .map(|&class| Step::SetUsage { class, usage })
+            .collect()
+    }
+
+    fn look(&mut self) -> Found {
+        let plan = self.job.object.clone();
+        let TokenAnswer::Found(found) = done(&mut self.home, &TokenJob::Inspect(plan)) else {
+            panic!("no answer to inspect");
+        };
+        found
+    }
+
+    /// Somebody else does this to the key.
+    fn outsider(&self, verb: &str, args: &[&str]) {
+        let id = hex(&self.job.object.cka_id);
+        self.outsider
+            .outsider_ok(&[&[verb, "--id", &id], args].concat());
+    }
+}
+
+fn done(token: &mut Pkcs11Token, job: &TokenJob) -> TokenAnswer {
+    match token.perform(job) {
+        TokenOutcome::Done(answer) => answer,
+        other @ (TokenOutcome::Failed(_) | TokenOutcome::Unknown { .. }) => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn what_others_do_to_a_secret_key_is_seen() {
+    if !in_own_process("what_others_do_to_a_secret_key_is_seen", &["home"]) {
+        return;
+    }
+    let mut stage = Stage::new(KeySpec::new(Algorithm::Aes, 256).unwrap());
+
+    stage.outsider("set-usage", &["--class", "secret", "--off", "encrypt"]);
+    assert_eq!(
+        stage.look().objects[0].usage,
+        UsageSet::of(&[Usage::Decrypt])
+    );
+
+    stage.reinstall();
+    stage.outsider("swap", &[]);
+    let found = stage.look();
+    assert!(
+        found
+            .fingerprint
+            .is_some_and(|other| other != stage.job.fingerprint)
+    );
+    let off = Step::SetUsage {
+        class: ObjectClass::Secret,
+        usage: UsageSet::NONE,
+    };
+    assert_eq!(
+        stage.run(vec![off]).failure,
+        None,
+        "a wrong key may always be disabled"
+    );
+    let steps = stage.enable();
+    let ran = stage.run(steps);
+    assert_eq!(
+        ran.failure.map(|failure| failure.kind),
+        Some(FailureKind::WrongKey)
+    );
+    assert_eq!(ran.found.objects[0].usage, UsageSet::NONE);
+
+    stage.outsider("destroy", &[]);
+    assert_eq!(stage.look(), Found::default());
+}
+
+#[test]
+fn what_others_do_to_a_pair_is_seen() {
+    if !in_own_process("what_others_do_to_a_pair_is_seen", &["home"]) {
+        return;
+    }
+    let mut stage = Stage::new(KeySpec::new(Algorithm::Ec, 256).unwrap());
+
+    stage.outsider("destroy", &["--class", "public"]);
+    let found = stage.look();
+    assert_eq!(found.objects.len(), 1);
+    assert_eq!(found.fingerprint, None, "half a pair proves nothing");
+    assert!(found.fingerprint_failure.is_some());
+
+    stage.reinstall();
+    stage.outsider("duplicate", &["--class", "private"]);
+    let found = stage.look();
+    assert_eq!(found.objects.len(), 3);
+    assert_eq!(found.fingerprint, None);
+
+    stage.reinstall();
+    stage.outsider("swap", &[]);
+    let found = stage.look();
+    assert!(
+        found
+            .fingerprint
+            .is_some_and(|other| other != stage.job.fingerprint)
+    );
 }
