@@ -26,6 +26,7 @@ test:
 	demo/install $(PACKAGES)
 	cargo fmt --all -- --check
 	cargo clippy --all-targets -- -D warnings
+	RUSTDOCFLAGS='-D warnings' cargo doc --no-deps
 	DEMO_EXIT=1 $(MAKE) demo
 	cargo $(RUNNER)
 

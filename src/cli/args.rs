@@ -34,7 +34,7 @@ pub struct CommandLine {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Connection")]
 pub struct Connection {
-    /// The coordinator's REST API, such as https://lockstep.example:8420.
+    /// The coordinator's REST API, such as `https://lockstep.example:8420`.
     #[arg(long, global = true, env = "LOCKSTEP_URL")]
     pub url: Option<String>,
     /// File that holds the API token; only its owner may read it.

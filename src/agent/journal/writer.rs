@@ -47,7 +47,7 @@ impl<R: Serialize + Send + 'static, T: Send + 'static> JournalWriter<R, T> {
         Ok((Self { batches, thread }, answered))
     }
 
-    /// Hands over a batch; waits only while [`WAITING_MAX`] others do.
+    /// Hands over a batch; waits only while `WAITING_MAX` others do.
     ///
     /// # Errors
     /// If the thread is gone.

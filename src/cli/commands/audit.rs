@@ -13,7 +13,7 @@ use crate::rest::list::LIMIT_MAX;
 pub enum AuditCommand {
     /// List its newest entries, newest first.
     List {
-        /// Only those about this, such as key/<id>.
+        /// Only those about this, such as `key/<id>`.
         #[arg(long)]
         subject: Option<String>,
         /// At most this many.

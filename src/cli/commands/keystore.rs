@@ -83,7 +83,7 @@ pub struct CreateArgs {
     /// Its name, 1 to 100 characters; left out: the token's label.
     #[arg(long)]
     name: Option<String>,
-    /// Its agent's address, https://host:port.
+    /// Its agent's address, `https://host:port`.
     #[arg(long)]
     endpoint: String,
     /// The URI name in its agent's certificate, spiffe://lockstep/agent/NAME.

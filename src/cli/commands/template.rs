@@ -87,7 +87,7 @@ pub struct CreateArgs {
     /// From creation to expiration, an ISO 8601 period.
     #[arg(long, default_value = "P1Y")]
     expiration_period: String,
-    /// Labels of its keys, with <TAG> places.
+    /// Labels of its keys, with `<TAG>` places.
     #[arg(long)]
     naming_scheme: Option<String>,
     /// What it is for, at most 200 characters.

@@ -37,6 +37,7 @@ use std::sync::Arc;
 use crate::coordinator::ops::entropy::Entropy;
 use crate::coordinator::ops::fleet::Fleet;
 use crate::coordinator::store::Store;
+use crate::decide::coordinator::LATE_AFTER_MS;
 
 /// The use cases, over a store and a fleet.
 #[derive(Debug, Clone)]
@@ -66,7 +67,7 @@ impl Default for Limits {
             groups_max: 100,
             targets_max: 1000,
             wait_s_max: 60,
-            late_after_ms: 60_000,
+            late_after_ms: LATE_AFTER_MS,
         }
     }
 }

@@ -16,6 +16,7 @@ use crate::tls::connect::connect;
 use crate::tls::error::{TlsError, chain};
 use crate::tls::name::PeerName;
 use crate::wire::calls::{GenerateCall, ProveCall, RewrapCall};
+use crate::wire::limits::MESSAGE_BYTES_MAX;
 use crate::wire::v1;
 use crate::wire::v1::agent_client::AgentClient;
 
@@ -38,7 +39,7 @@ pub(crate) async fn dial(
         why: format!("{agent:?}: {problem}"),
     })?;
     match connect(endpoint, &name, tls).await {
-        Ok(channel) => Ok(AgentClient::new(channel)),
+        Ok(channel) => Ok(AgentClient::new(channel).max_decoding_message_size(MESSAGE_BYTES_MAX)),
         Err(error @ TlsError::Unreachable { .. }) => {
             Err(FleetError::Unreachable { why: chain(&error) })
         }

@@ -187,7 +187,8 @@ pub(crate) async fn run(
             () = shared.stop.cancelled() => return,
             ended = attempt(&shared, &keeper, &mut inbox, above) => ended,
         };
-        let outputs = step(
+        // A line that is gone has nothing to send; that all changed is told below.
+        let _nobody_to_send_to = step(
             &shared,
             &keeper,
             Input::Gone {
@@ -195,7 +196,6 @@ pub(crate) async fn run(
             },
         );
         forget_line(&keeper);
-        drop(outputs);
         shared.changed();
         if ended.removed {
             return;
