@@ -183,19 +183,22 @@ pub fn findings(intent: &Intent, is_target: bool, observation: &Observation) -> 
 }
 
 fn absent(intent: &Intent, is_target: bool, same_label: &[ObjectFacts]) -> Vec<Finding> {
-    if intent.want == Want::Destroyed || !is_target {
-        return Vec::new();
-    }
-    let expected = format!("{}, CKA_ID {}", intent.want.name(), id_text(intent));
-    let ours = same_label
+    let moved = same_label
         .iter()
-        .find(|facts| facts.public_digest == Some(intent.fingerprint.value));
-    let finding = match (ours, same_label.first()) {
-        (Some(moved), _) => Finding::new(
-            Reason::IdChanged,
-            expected,
-            format!("the same material under CKA_ID {}", hex(&moved.cka_id)),
-        ),
+        .find(|facts| facts.holds(&intent.fingerprint))
+        .map(|facts| {
+            Finding::new(
+                Reason::IdChanged,
+                expected_id(intent),
+                format!("the same material under CKA_ID {}", hex(&facts.cka_id)),
+            )
+        });
+    if intent.want == Want::Destroyed || !is_target {
+        return moved.into_iter().collect();
+    }
+    let expected = expected_id(intent);
+    let finding = match (moved, same_label.first()) {
+        (Some(moved), _) => moved,
         (None, Some(other)) => Finding::new(
             Reason::LabelTaken,
             expected,
@@ -208,6 +211,15 @@ fn absent(intent: &Intent, is_target: bool, same_label: &[ObjectFacts]) -> Vec<F
         (None, None) => Finding::new(Reason::Missing, expected, "no object with that CKA_ID"),
     };
     vec![finding]
+}
+
+fn expected_id(intent: &Intent) -> String {
+    match intent.want {
+        Want::Destroyed => "nothing of the key".to_owned(),
+        Want::Active | Want::Deactivated => {
+            format!("{}, CKA_ID {}", intent.want.name(), id_text(intent))
+        }
+    }
 }
 
 fn present(intent: &Intent, is_target: bool, found: &Found) -> Vec<Finding> {

@@ -307,6 +307,12 @@ impl<K: Keystore> Stage<'_, K> {
         let found = self.look(&second)?;
         let named = found.objects.is_empty() && !found.same_label.is_empty();
         demand("who has the label is told", named, &found)?;
+        let holds = |of: &Key| {
+            let mut namesakes = found.same_label.iter();
+            namesakes.any(|facts| facts.holds(&of.born.fingerprint))
+        };
+        demand("and whose material it is", holds(key), &found)?;
+        demand("not another's", !holds(&second), &found)?;
         self.run(key, destroy(&key.plan)).map(drop)
     }
 

@@ -504,11 +504,18 @@ impl State {
     }
 
     fn same_label(&self, plan: &ObjectPlan) -> Vec<ObjectFacts> {
-        self.facts(|object| {
+        let mut namesakes = self.facts(|object| {
             object.label == plan.label
                 && object.cka_id != plan.cka_id
                 && plan.spec.class().objects().contains(&object.class)
-        })
+        });
+        for facts in &mut namesakes {
+            let object = self.objects.get(&facts.handle);
+            facts.fingerprint = object
+                .filter(|object| object.class == ObjectClass::Secret)
+                .map(|object| object.material.fingerprint(plan.spec, &plan.salt));
+        }
+        namesakes
     }
 
     fn facts(&self, of: impl Fn(&Object) -> bool) -> Vec<ObjectFacts> {
@@ -525,6 +532,7 @@ impl State {
                 extractable: (object.class != ObjectClass::Public).then_some(false),
                 bits: Some(object.material.bits()),
                 public_digest: object.material.public_digest(object.class),
+                fingerprint: None,
             })
             .collect()
     }

@@ -91,6 +91,21 @@ pub struct ObjectFacts {
     pub bits: Option<u32>,
     /// SHA-256 of the material that can be read openly (SPKI of a public key, modulus and exponent of an RSA private one).
     pub public_digest: Option<Digest>,
+    /// The material itself, of a secret key that a look found under the label of an instance and another CKA_ID; made with
+    /// that instance's vault salt. Nowhere else.
+    #[serde(default)]
+    pub fingerprint: Option<Fingerprint>,
+}
+
+impl ObjectFacts {
+    /// Whether this object is seen to hold the material of that fingerprint.
+    #[must_use]
+    pub fn holds(&self, material: &Fingerprint) -> bool {
+        match material.method {
+            FingerprintMethod::DigestKey => self.fingerprint.as_ref() == Some(material),
+            FingerprintMethod::Spki => self.public_digest == Some(material.value),
+        }
+    }
 }
 
 /// Proof that an instance is enabled or disabled.

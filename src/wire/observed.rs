@@ -65,6 +65,7 @@ impl From<ObjectFacts> for v1::ObjectFacts {
             extractable: facts.extractable,
             bits: facts.bits,
             public_digest: facts.public_digest.map(|digest| digest.0.to_vec()),
+            fingerprint: facts.fingerprint.map(Into::into),
         }
     }
 }
@@ -87,6 +88,7 @@ impl TryFrom<v1::ObjectFacts> for ObjectFacts {
                 .public_digest
                 .map(|bytes| digest(&bytes, "public_digest"))
                 .transpose()?,
+            fingerprint: optional(raw.fingerprint, "fingerprint")?,
         })
     }
 }

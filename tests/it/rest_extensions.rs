@@ -263,6 +263,7 @@ async fn keystores_tell_how_they_are_and_what_nobody_manages() {
         extractable: Some(false),
         bits: None,
         public_digest: None,
+        fingerprint: None,
     };
     scene
         .coordinator

@@ -263,6 +263,7 @@ fn same_material(before: &[ObjectFacts], now: &[ObjectFacts]) -> bool {
                 && agree(old.key_type, new.key_type)
                 && agree(old.bits, new.bits)
                 && agree(old.public_digest, new.public_digest)
+                && agree(old.fingerprint, new.fingerprint)
         })
     })
 }

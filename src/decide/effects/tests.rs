@@ -49,6 +49,7 @@ fn object(class: ObjectClass, usage: &[Usage]) -> ObjectFacts {
         extractable: Some(false),
         bits: None,
         public_digest: None,
+        fingerprint: None,
     }
 }
 

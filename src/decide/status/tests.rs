@@ -284,6 +284,33 @@ fn absence_has_three_faces() {
 }
 
 #[test]
+fn a_key_under_another_id_is_told_whatever_is_wanted() {
+    for (want, is_target) in [
+        (Want::Active, true),
+        (Want::Deactivated, true),
+        (Want::Deactivated, false),
+        (Want::Destroyed, true),
+    ] {
+        let mut instance = aes(want);
+        instance.is_target = is_target;
+        let mut moved = facts(&instance, ObjectClass::Secret);
+        moved.cka_id = vec![0x99];
+        for (print, is_ours) in [
+            (instance.intent.fingerprint, true),
+            (print(FingerprintMethod::DigestKey, 8), false),
+        ] {
+            moved.fingerprint = Some(print);
+            let same_label = vec![moved.clone()];
+            let live = live(&instance, Observation::Absent { same_label });
+            let told = differences(&instance, &live, UnixMs(2_000), LATE_MS)
+                .iter()
+                .any(|one| one.reason == Reason::IdChanged);
+            assert_eq!(told, is_ours, "{want:?} {is_target}");
+        }
+    }
+}
+
+#[test]
 fn other_material_is_a_wrong_key_whatever_is_wanted() {
     for want in [Want::Active, Want::Deactivated] {
         let instance = aes(want);

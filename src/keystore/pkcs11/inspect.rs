@@ -10,7 +10,7 @@ use crate::keystore::pkcs11::template::Attribute;
 use crate::keystore::pkcs11::token::Pkcs11Token;
 use crate::model::desired::ObjectPlan;
 use crate::model::job::TokenFailure;
-use crate::model::observed::{Fingerprint, Found, ObjectFacts};
+use crate::model::observed::{Fingerprint, Found, ObjectClass, ObjectFacts};
 
 /// A look at one instance.
 pub(crate) fn inspect(token: &Pkcs11Token, plan: &ObjectPlan) -> Result<Found, TokenFailure> {
@@ -20,7 +20,7 @@ pub(crate) fn inspect(token: &Pkcs11Token, plan: &ObjectPlan) -> Result<Found, T
     let same_label = if is_complete(&objects, plan) {
         Vec::new()
     } else {
-        same_label(&session, plan)?
+        same_label(token, &session, plan)?
     };
     let fingerprint = fingerprint_of(token, &objects, plan);
     Ok(found(objects, fingerprint, same_label))
@@ -78,18 +78,37 @@ pub(crate) fn is_complete(objects: &[Object], plan: &ObjectPlan) -> bool {
         .all(|class| objects.iter().any(|object| object.facts.class == *class))
 }
 
-/// Objects of the planned classes that have the planned label under another CKA_ID.
+/// How many objects of one label are fingerprinted in one look.
+const NAMESAKES_PROVED_MAX: usize = 8;
+
+/// Objects of the planned classes that have the planned label under another CKA_ID; secret keys with their fingerprints, so
+/// that a key whose CKA_ID was changed is told from another key.
 pub(crate) fn same_label(
+    token: &Pkcs11Token,
     session: &Session,
     plan: &ObjectPlan,
 ) -> Result<Vec<ObjectFacts>, TokenFailure> {
+    let namesakes = namesakes(session, plan)?;
+    let facts = namesakes.into_iter().enumerate().map(|(number, object)| {
+        let is_proved = object.facts.class == ObjectClass::Secret && number < NAMESAKES_PROVED_MAX;
+        let fingerprint = is_proved
+            .then(|| fingerprint::of_secret(token, &object, plan.spec, &plan.salt).ok())
+            .flatten();
+        ObjectFacts {
+            fingerprint,
+            ..object.facts
+        }
+    });
+    Ok(facts.collect())
+}
+
+/// Objects of the planned classes that have the planned label under another CKA_ID.
+pub(crate) fn namesakes(session: &Session, plan: &ObjectPlan) -> Result<Vec<Object>, TokenFailure> {
     let by_label = vec![Attribute::bytes(sys::CKA_LABEL, plan.label.as_str())];
     let classes = plan.spec.class().objects();
-    Ok(matching(session, by_label)?
-        .into_iter()
-        .map(|object| object.facts)
-        .filter(|facts| {
-            facts.cka_id != plan.cka_id && classes.contains(&facts.class) && !is_own(facts)
-        })
-        .collect())
+    let mut objects = matching(session, by_label)?;
+    objects.retain(|Object { facts, .. }| {
+        facts.cka_id != plan.cka_id && classes.contains(&facts.class) && !is_own(facts)
+    });
+    Ok(objects)
 }

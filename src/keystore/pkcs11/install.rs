@@ -4,7 +4,7 @@ use cryptoki_sys as sys;
 
 use crate::keystore::pkcs11::failure::{blob_failure, failure, refused};
 use crate::keystore::pkcs11::fingerprint;
-use crate::keystore::pkcs11::inspect::{is_complete, objects_of, same_label};
+use crate::keystore::pkcs11::inspect::{is_complete, namesakes, objects_of};
 use crate::keystore::pkcs11::mechanism::{self, session_key};
 use crate::keystore::pkcs11::names::TRANSPORT;
 use crate::keystore::pkcs11::object::{Object, class_number, usage_attributes};
@@ -32,11 +32,11 @@ pub(crate) fn install(
     if let Some(adopted) = settle(token, session, job, there)? {
         return Ok(adopted);
     }
-    if let Some(other) = same_label(session, plan)?.first() {
+    if let Some(other) = namesakes(session, plan)?.first() {
         return Err(failure(
             FailureKind::LabelTaken,
             "install",
-            format!("another {} has the label", other.class.name()),
+            format!("another {} has the label", other.facts.class.name()),
         ));
     }
     let wrapped = job

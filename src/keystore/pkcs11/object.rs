@@ -85,6 +85,7 @@ impl Object {
                 .as_ref()
                 .and_then(PublicPart::spki)
                 .map(|spki| sha256(&spki)),
+            fingerprint: None,
         };
         Some(Self { facts, has, public })
     }

@@ -225,7 +225,7 @@ impl Running<'_> {
         let destroying = |step: &Step| matches!(step, Step::Destroy { .. });
         let labels = !is_complete(&objects, plan) && !self.job.steps.iter().any(destroying);
         let same_label = if labels {
-            same_label(&self.session, plan)?
+            same_label(self.token, &self.session, plan)?
         } else {
             Vec::new()
         };

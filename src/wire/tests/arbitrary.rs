@@ -314,12 +314,13 @@ pub(crate) fn facts() -> impl Strategy<Value = ObjectFacts> {
             of(any::<bool>()),
             of(any::<u32>()),
             of(digest()),
+            of(fingerprint()),
         ),
     )
         .prop_map(
             |(
                 (handle, class, key_type, cka_id, label),
-                (usage, sensitive, extractable, bits, public_digest),
+                (usage, sensitive, extractable, bits, public_digest, fingerprint),
             )| ObjectFacts {
                 handle,
                 class,
@@ -331,6 +332,7 @@ pub(crate) fn facts() -> impl Strategy<Value = ObjectFacts> {
                 extractable,
                 bits,
                 public_digest,
+                fingerprint,
             },
         )
 }

@@ -332,6 +332,7 @@ pub(crate) fn objects(instance: &Instance) -> Found {
         extractable: (class != ObjectClass::Public).then_some(false),
         bits: None,
         public_digest: None,
+        fingerprint: None,
     };
     let classes = intent.object.spec.class().objects();
     Found {

@@ -190,6 +190,7 @@ fn holding(intent: &Intent) -> Observation {
             extractable: (!is_public).then_some(false),
             bits: Some(object.spec.bits()),
             public_digest: None,
+            fingerprint: None,
         }
     });
     Observation::Present(Found {

@@ -64,6 +64,13 @@ fn secret_keys() {
     told(&fleet, &key, "label_changed");
     sync(&fleet, &key);
 
+    outsider("set-id", &["--to", "99"]);
+    let moved = told(&fleet, &key, "id_changed");
+    assert_eq!(moved["healed_by"], "operator");
+    let back = ["--id", "99", "--to", id.as_str()];
+    said(&fleet.outsider("frankfurt", "set-id", &back));
+    fleet.in_step(&key);
+
     outsider("destroy", &[]);
     told(&fleet, &key, "missing");
     sync(&fleet, &key);

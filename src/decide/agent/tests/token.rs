@@ -277,5 +277,6 @@ pub(crate) fn facts(object: &Object) -> ObjectFacts {
         extractable: Some(false),
         bits: None,
         public_digest: None,
+        fingerprint: None,
     }
 }

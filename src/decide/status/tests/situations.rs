@@ -84,6 +84,7 @@ pub(crate) fn facts(instance: &Instance, class: ObjectClass) -> ObjectFacts {
         extractable: (!is_public).then_some(false),
         bits: None,
         public_digest: None,
+        fingerprint: None,
     }
 }
 
