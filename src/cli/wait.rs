@@ -7,9 +7,10 @@ use crate::cli::context::Context;
 use crate::cli::find::key_path;
 use crate::cli::status;
 use crate::clock::Monotonic;
+use crate::model::difference::HealedBy;
 use crate::model::text::printable;
 use crate::rest::managed_key::ManagedKey;
-use crate::rest::status::{Phase, StatusInKeystore};
+use crate::rest::status::{Difference, Phase, StatusInKeystore, SyncFlag};
 
 /// Seconds that `--wait` waits for where it does not say.
 pub const WAIT_S_DEFAULT: &str = "60";
@@ -17,21 +18,59 @@ pub const WAIT_S_DEFAULT: &str = "60";
 /// Pauses between two looks: short at first, for most changes are confirmed at once.
 static PAUSES_MS: [u64; 4] = [50, 100, 200, 400];
 
-/// Gives the key as it was last, in step or not.
+/// Waits for a change: until it is confirmed, or all that is not is beyond waiting. Gives the key as it was last.
 ///
 /// # Errors
 /// If the coordinator does not answer, or standard error is closed.
-pub fn until_confirmed(
+pub fn until_settled(
     context: &mut Context<'_, '_>,
     id: &str,
     limit: Duration,
+) -> anyhow::Result<ManagedKey> {
+    until(context, id, limit, |key| {
+        let mut items = key.status_in_keystores.iter();
+        key.progress.phase == Phase::InStep || items.all(is_settled)
+    })
+}
+
+/// Waits until the key is in step, by whosever doing. Gives the key as it was last.
+///
+/// # Errors
+/// If the coordinator does not answer, or standard error is closed.
+pub fn until_in_step(
+    context: &mut Context<'_, '_>,
+    id: &str,
+    limit: Duration,
+) -> anyhow::Result<ManagedKey> {
+    until(context, id, limit, |key| {
+        key.progress.phase == Phase::InStep
+    })
+}
+
+/// Whether waiting changes nothing more there.
+pub(crate) fn is_settled(item: &StatusInKeystore) -> bool {
+    let is_waiting = |one: &Difference| one.healed_by == HealedBy::Waiting;
+    match item.keystore_sync_flag {
+        SyncFlag::Ok => true,
+        SyncFlag::VerifyingSync => false,
+        SyncFlag::OutOfSync | SyncFlag::Error => {
+            !item.differences.is_empty() && !item.differences.iter().any(is_waiting)
+        }
+    }
+}
+
+fn until(
+    context: &mut Context<'_, '_>,
+    id: &str,
+    limit: Duration,
+    is_enough: impl Fn(&ManagedKey) -> bool,
 ) -> anyhow::Result<ManagedKey> {
     let mut pace = Pace::new(limit);
     let mut said = BTreeMap::new();
     loop {
         let key: ManagedKey = context.client.one(&key_path(id))?.value;
         tell(context, &key.status_in_keystores, &mut said)?;
-        if key.progress.phase == Phase::InStep || !pace.pause() {
+        if is_enough(&key) || !pace.pause() {
             return Ok(key);
         }
     }

@@ -5,6 +5,7 @@ use std::path::Path;
 use serde_json::{Value, json};
 
 use crate::cli::status::{page, phase, progress};
+use crate::cli::wait::is_settled;
 use crate::model::vault::UnixMs;
 use crate::rest::managed_key::ManagedKey;
 use crate::rest::status::{Progress, StatusInKeystore};
@@ -195,4 +196,25 @@ fn lists_say_the_phase_with_its_count() {
     check("in_step", 3, 3, "in step (3)");
     check("changing", 3, 5, "changing (3 of 5)");
     check("unknown", 0, 5, "unknown (0 of 5)");
+}
+
+#[test]
+fn a_change_is_waited_for_while_waiting_may_help() {
+    let told = |flag: &str, healed: &[&str]| {
+        let all: Vec<Value> = healed
+            .iter()
+            .map(|healed| difference("missing", "", "unknown", healed))
+            .collect();
+        let item = item("dallas", "active", "active", flag);
+        serde_json::from_value(with(item, json!({ "differences": all }))).unwrap()
+    };
+    let check = |item: StatusInKeystore, expected| assert_eq!(is_settled(&item), expected);
+    check(told("ok", &[]), true);
+    check(told("out_of_sync", &["operator"]), true);
+    check(told("out_of_sync", &["sync", "operator"]), true);
+    check(told("out_of_sync", &["operator", "waiting"]), false);
+    check(told("out_of_sync", &["waiting"]), false);
+    check(told("error", &["waiting"]), false);
+    check(told("error", &[]), false);
+    check(told("verifying_sync", &["operator"]), false);
 }

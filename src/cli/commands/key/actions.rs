@@ -121,7 +121,7 @@ pub(in crate::cli::commands::key) fn settled(
     context: &mut Context<'_, '_>,
 ) -> anyhow::Result<Exit> {
     let key = match wait.limit_s {
-        Some(limit_s) => wait::until_confirmed(context, id, Duration::from_secs(limit_s))?,
+        Some(limit_s) => wait::until_settled(context, id, Duration::from_secs(limit_s))?,
         None => context.client.one(&key_path(id))?.value,
     };
     let now = context.now;
@@ -146,7 +146,7 @@ pub(in crate::cli::commands::key) fn settled(
 pub fn status(asked: &Asked, context: &mut Context<'_, '_>) -> anyhow::Result<Exit> {
     let mut key = named(&asked.named, context)?.value;
     if let Some(limit_s) = asked.wait.limit_s {
-        key = wait::until_confirmed(context, &key.id, Duration::from_secs(limit_s))?;
+        key = wait::until_in_step(context, &key.id, Duration::from_secs(limit_s))?;
     }
     let now = context.now;
     context.show(&key, |key| status::page(key, now))?;
