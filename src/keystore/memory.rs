@@ -10,20 +10,18 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use crate::keystore::Keystore;
 use crate::keystore::memory::material::{Entropy, Material};
 use crate::keystore::pkcs11::names::check_plan;
+use crate::model::capabilities::Capabilities;
 use crate::model::desired::{ObjectPlan, Want};
 use crate::model::job::{
     FailureKind, Generated, Inventory, Prepared, Ran, RewrapJob, RunJob, TokenAnswer, TokenFailure,
     TokenIdentity, TokenJob, TokenOutcome, Wrapped,
 };
 use crate::model::key::{KeyClass, KeySpec, Usage, UsageSet};
-use crate::model::keystore::{Capabilities, Marker, OaepHash, TokenInfo};
+use crate::model::keystore::{Marker, TokenInfo};
 use crate::model::observed::{Fingerprint, Found, ObjectClass, ObjectFacts, Proof, ProofKind};
 use crate::model::step::Step;
 
 pub(crate) mod material;
-
-/// CKM_AES_KEY_WRAP_KWP.
-const RFC5649: u64 = 0x210B;
 
 /// How the next jobs break down.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -258,12 +256,7 @@ impl State {
         };
         Prepared {
             transport_spki: material::transport_spki(&transport),
-            capabilities: Capabilities {
-                rfc5649: Some(RFC5649),
-                oaep_hash: OaepHash::Sha256,
-                copyable: true,
-                digest_key: true,
-            },
+            capabilities: Capabilities::best(),
         }
     }
 

@@ -2,10 +2,11 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::model::capabilities::Capabilities;
 use crate::model::desired::ObjectPlan;
 use crate::model::ids::KeyVersionId;
 use crate::model::key::KeySpec;
-use crate::model::keystore::{Capabilities, Marker, OaepHash, TokenInfo};
+use crate::model::keystore::{Marker, OaepHash, TokenInfo};
 use crate::model::observed::{Fingerprint, Found, ObjectFacts, Proof};
 use crate::model::step::Step;
 

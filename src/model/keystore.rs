@@ -89,19 +89,6 @@ pub struct Marker {
     pub epoch: Epoch,
 }
 
-/// What of a token was found to work when its agent tried it. A later issue's probe widens it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Capabilities {
-    /// The mechanism number that is RFC 5649 here (0x210A or 0x210B), found by wrap, unwrap and compare.
-    pub rfc5649: Option<u64>,
-    /// The hash that RSA-OAEP unwrapping takes.
-    pub oaep_hash: OaepHash,
-    /// Whether CKA_COPYABLE can be given and is honoured.
-    pub copyable: bool,
-    /// Whether C_DigestKey works on sensitive disabled secret keys.
-    pub digest_key: bool,
-}
-
 /// Hash of RSA-OAEP (RFC 8017, 7.1), with MGF1 of the same hash and an empty label.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

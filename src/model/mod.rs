@@ -7,6 +7,7 @@
 
 pub mod audit;
 pub mod canonical;
+pub mod capabilities;
 pub mod desired;
 pub mod difference;
 pub mod ids;

@@ -3,12 +3,13 @@
 use serde::{Deserialize, Serialize};
 
 use crate::model::canonical::Canonical;
+use crate::model::capabilities::Capabilities;
 use crate::model::desired::{Applied, Intent, Want};
 use crate::model::ids::{
     BootId, Digest, Generation, KeyVersionId, KeystoreId, SessionNumber, Term,
 };
 use crate::model::job::TokenFailure;
-use crate::model::keystore::{Capabilities, Health, TokenInfo, Variant};
+use crate::model::keystore::{Health, TokenInfo, Variant};
 use crate::model::material::{Envelope, Signed};
 use crate::model::observed::{ObjectFacts, Observation, Proof};
 

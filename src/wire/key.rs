@@ -1,5 +1,6 @@
 //! Key kinds, usage bits, and the plain words that protobuf has as enums.
 
+use crate::model::capabilities::{Duplicates, FlagChange, Unwrap};
 use crate::model::desired::Want;
 use crate::model::job::FailureKind;
 use crate::model::key::{Algorithm, DeactivatedUsage, KeySpec, UsageSet};
@@ -38,6 +39,9 @@ words!(DeactivatedUsage: None, ProcessOnly);
 words!(ObjectClass: Secret, Private, Public);
 words!(FingerprintMethod: DigestKey, Spki);
 words!(OaepHash: Sha1, Sha256);
+words!(Duplicates: Allowed, Refused, Overwrites);
+words!(Unwrap: Honest, Staged, Impossible);
+words!(FlagChange: Enforced, ReadBack, NotEnforced, Refused);
 words!(Variant: Internal, External);
 words!(ProofKind: Tried, ReadBack);
 words!(FailureKind: Retry, Restart, Refused, NeedsMaterial, WrongKey, LabelTaken, WrongPin, PinLocked, NoToken);

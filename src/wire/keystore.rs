@@ -1,7 +1,7 @@
 //! Tokens and agents: what they say of themselves and how well they are.
 
 use crate::model::ids::{Epoch, KeystoreId};
-use crate::model::keystore::{Capabilities, Health, Marker, TokenInfo};
+use crate::model::keystore::{Health, Marker, TokenInfo};
 use crate::model::protocol::Description;
 use crate::model::vault::UnixMs;
 use crate::wire::invalid::{
@@ -36,30 +36,6 @@ impl TryFrom<v1::TokenInfo> for TokenInfo {
             hardware: text(raw.hardware, TEXT_BYTES_MAX, "hardware")?,
             firmware: text(raw.firmware, TEXT_BYTES_MAX, "firmware")?,
             library: text(raw.library, TEXT_BYTES_MAX, "library")?,
-        })
-    }
-}
-
-impl From<Capabilities> for v1::Capabilities {
-    fn from(capabilities: Capabilities) -> Self {
-        Self {
-            rfc5649: capabilities.rfc5649,
-            oaep_hash: v1::OaepHash::from(capabilities.oaep_hash).into(),
-            copyable: capabilities.copyable,
-            digest_key: capabilities.digest_key,
-        }
-    }
-}
-
-impl TryFrom<v1::Capabilities> for Capabilities {
-    type Error = InvalidMessage;
-
-    fn try_from(raw: v1::Capabilities) -> Result<Self, InvalidMessage> {
-        Ok(Self {
-            rfc5649: raw.rfc5649,
-            oaep_hash: word::<v1::OaepHash, _>(raw.oaep_hash, "oaep_hash")?,
-            copyable: raw.copyable,
-            digest_key: raw.digest_key,
         })
     }
 }

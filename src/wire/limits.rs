@@ -12,6 +12,15 @@ pub const FOUND_OBJECTS_MAX: usize = 1_000;
 /// Deepest nesting of `suspected_last`: what was seen last for certain is seldom itself suspected.
 pub const OBSERVATION_DEPTH_MAX: usize = 4;
 
+/// Most algorithms in one capability report.
+pub const KINDS_MAX: usize = 64;
+
+/// Most sizes of one algorithm.
+pub const SIZES_MAX: usize = 64;
+
+/// Most usages tried of one algorithm: two classes, nine usages, and what later versions of PKCS#11 add.
+pub const USAGE_TRIALS_MAX: usize = 64;
+
 /// Longest sentence for people, bytes.
 pub const TEXT_BYTES_MAX: usize = 16 * 1024;
 

@@ -18,6 +18,7 @@
 //! | `calls` | requests and answers of `Generate`, `Rewrap`, `TransportKey`, `Prove` |
 
 pub mod calls;
+mod capabilities;
 pub mod desired;
 pub mod down;
 pub mod invalid;

@@ -7,12 +7,14 @@ use lockstep::keystore::Keystore as _;
 use lockstep::keystore::contract;
 use lockstep::keystore::memory::MemoryToken;
 use lockstep::keystore::pkcs11::token::{Pkcs11Config, Pkcs11Token};
+use lockstep::model::capabilities::{Duplicates, FlagChange, SESSIONS_TRIED, Unwrap};
 use lockstep::model::desired::ObjectPlan;
 use lockstep::model::ids::KeyVersionId;
 use lockstep::model::job::{
     FailureKind, Generated, Ran, RewrapJob, RunJob, TokenAnswer, TokenJob, TokenOutcome,
 };
 use lockstep::model::key::{Algorithm, DeactivatedUsage, KeySpec, Usage, UsageSet};
+use lockstep::model::keystore::OaepHash;
 use lockstep::model::observed::{Found, ObjectClass};
 use lockstep::model::step::Step;
 use lockstep::model::text::hex;
@@ -341,4 +343,82 @@ fn what_others_do_to_a_pair_is_seen() {
             .fingerprint
             .is_some_and(|other| other != stage.job.fingerprint)
     );
+}
+
+/// SoftHSM2 as it was measured by hand: a probe that finds something else is wrong, or the token has changed.
+#[test]
+fn the_probe_finds_what_softhsm_can_do() {
+    if !in_own_process("the_probe_finds_what_softhsm_can_do", &["probed"]) {
+        return;
+    }
+    let mut token = open("probed");
+    let before = objects(&mut token);
+    let outcome = token.perform(&TokenJob::Prepare { internal: true });
+    let TokenOutcome::Done(TokenAnswer::Prepared(prepared)) = outcome else {
+        panic!("{outcome:?}");
+    };
+    assert_eq!(objects(&mut token), before, "trials leave nothing behind");
+    let found = prepared.capabilities;
+    assert!(
+        found.mechanisms.contains(&0x210a),
+        "{:x?}",
+        found.mechanisms
+    );
+    assert_eq!((found.rfc5649, found.cbc_pad), (Some(0x210a), false));
+    assert_eq!(found.oaep_hash, OaepHash::Sha1);
+    assert!(found.copyable && found.modifiable && found.digest_key && found.copy);
+    assert_eq!(found.unextractable, Some(true));
+    assert_eq!(found.duplicates, Duplicates::Allowed);
+    assert!(found.atomic_set);
+    assert_eq!(found.sessions, SESSIONS_TRIED);
+    for kind in &found.kinds {
+        assert_eq!(kind.unwrap, Unwrap::Honest, "{kind:?}");
+        for trial in &kind.usages {
+            assert!(trial.change.holds(), "{:?} {trial:?}", kind.algorithm);
+        }
+    }
+    let kinds: Vec<_> = found.kinds.iter().map(|kind| kind.algorithm).collect();
+    let all = [
+        Algorithm::Aes,
+        Algorithm::Hmac,
+        Algorithm::Des,
+        Algorithm::Ec,
+        Algorithm::Rsa,
+    ];
+    assert_eq!(kinds, all);
+    let trial = |algorithm, class, usage| {
+        let kind = found.kind(algorithm).unwrap();
+        let mut trials = kind.usages.iter();
+        trials
+            .find(|one| (one.class, one.usage) == (class, usage))
+            .unwrap()
+            .clone()
+    };
+    for (algorithm, class, usage) in [
+        (Algorithm::Aes, ObjectClass::Secret, Usage::Encrypt),
+        (Algorithm::Aes, ObjectClass::Secret, Usage::Wrap),
+        (Algorithm::Hmac, ObjectClass::Secret, Usage::Sign),
+        (Algorithm::Ec, ObjectClass::Private, Usage::Sign),
+        (Algorithm::Ec, ObjectClass::Private, Usage::Derive),
+        (Algorithm::Ec, ObjectClass::Public, Usage::Verify),
+        (Algorithm::Rsa, ObjectClass::Private, Usage::Decrypt),
+    ] {
+        let one = trial(algorithm, class, usage);
+        assert_eq!(one.change, FlagChange::Enforced, "{one:?}");
+        assert_eq!(one.answer, "CKR_KEY_FUNCTION_NOT_PERMITTED", "{one:?}");
+    }
+    let again = token.perform(&TokenJob::Prepare { internal: true });
+    let TokenOutcome::Done(TokenAnswer::Prepared(again)) = again else {
+        panic!("{again:?}");
+    };
+    assert_eq!(again.capabilities, found, "a probe finds the same again");
+    assert_eq!(found.regressions(&again.capabilities), Vec::<String>::new());
+}
+
+fn objects(token: &mut Pkcs11Token) -> usize {
+    let outcome = token.perform(&TokenJob::Scan);
+    let TokenOutcome::Done(TokenAnswer::Inventory(inventory)) = outcome else {
+        panic!("{outcome:?}");
+    };
+    inventory.objects.len()
 }

@@ -6,8 +6,8 @@ use x509_parser::x509::SubjectPublicKeyInfo;
 
 use crate::agent::peers::{Distrust, Peers};
 use crate::model::canonical::sha256;
+use crate::model::capabilities::Capabilities;
 use crate::model::ids::KeystoreId;
-use crate::model::keystore::Capabilities;
 use crate::model::material::{BirthRecord, Endorsement, Envelope, Signed};
 
 /// Least size of a transport key, bits (SP 800-57 part 1: 128 bits of security).
@@ -140,9 +140,10 @@ mod tests {
     use crate::agent::peers::Peers;
     use crate::agent::service::trust::{Untrusted, check_envelope, check_rewrap};
     use crate::model::canonical::sha256;
+    use crate::model::capabilities::Capabilities;
     use crate::model::ids::{Epoch, Generation, KeyVersionId, KeystoreId};
     use crate::model::key::{Algorithm, KeySpec};
-    use crate::model::keystore::{Capabilities, OaepHash};
+    use crate::model::keystore::OaepHash;
     use crate::model::material::{BirthRecord, Endorsement, Envelope, Signed};
     use crate::model::observed::{Fingerprint, FingerprintMethod};
     use crate::model::vault::UnixMs;
@@ -226,8 +227,7 @@ mod tests {
             let own = Capabilities {
                 rfc5649: own,
                 oaep_hash: OaepHash::Sha1,
-                copyable: true,
-                digest_key: true,
+                ..Capabilities::best()
             };
             check_rewrap(&self.peers, &own, blob, &self.birth(), target)
         }

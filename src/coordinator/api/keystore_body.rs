@@ -3,8 +3,9 @@
 use crate::coordinator::api::refusal::Refusal;
 use crate::coordinator::api::{answer, vaults};
 use crate::coordinator::ops::keystores::{HealthStatus, KeystoreNew, KeystorePatch, KeystoreView};
+use crate::model::capabilities::Capabilities;
 use crate::model::ids::KeystoreId;
-use crate::model::keystore::{Capabilities, OaepHash, TokenInfo, Variant};
+use crate::model::keystore::{OaepHash, TokenInfo, Variant};
 use crate::model::observed::{ObjectClass, ObjectFacts};
 use crate::model::text::hex;
 use crate::model::vault::UnixMs;

@@ -15,10 +15,10 @@ use crate::keystore::pkcs11::spki::PublicPart;
 use crate::keystore::pkcs11::template::Attribute;
 use crate::keystore::pkcs11::token::Pkcs11Token;
 use crate::model::canonical::sha256;
+use crate::model::capabilities::Capabilities;
 use crate::model::desired::ObjectPlan;
 use crate::model::job::{FailureKind, RunJob, TokenFailure, Wrapped};
 use crate::model::key::{KeyClass, Usage, UsageSet};
-use crate::model::keystore::Capabilities;
 use crate::model::observed::{Fingerprint, FingerprintMethod, ObjectClass};
 
 /// Makes the objects, or adopts what an earlier try left complete (promises R14).

@@ -8,9 +8,9 @@ use crate::keystore::pkcs11::object::{Object, class_number, matching};
 use crate::keystore::pkcs11::raw::{Handle, Session};
 use crate::keystore::pkcs11::template::Attribute;
 use crate::keystore::pkcs11::trial::Learned;
+use crate::model::capabilities::Capabilities;
 use crate::model::job::TokenFailure;
 use crate::model::key::{KeySpec, Usage};
-use crate::model::keystore::Capabilities;
 use crate::model::observed::ObjectClass;
 
 /// Learned since the start of this process.

@@ -92,3 +92,11 @@ pub(crate) const fn oaep(hash: OaepHash) -> Mechanism {
         parameter: Parameter::Oaep { hash, mgf },
     }
 }
+
+/// AES-CBC with PKCS#7 padding.
+pub(crate) const fn cbc_pad(iv: [u8; 16]) -> Mechanism {
+    Mechanism {
+        kind: sys::CKM_AES_CBC_PAD,
+        parameter: Parameter::Iv(iv),
+    }
+}

@@ -11,9 +11,9 @@ use crate::keystore::pkcs11::raw::{CallFailed, Session};
 use crate::keystore::pkcs11::spki::PublicPart;
 use crate::keystore::pkcs11::template::{Attribute, Mechanism};
 use crate::keystore::pkcs11::token::Pkcs11Token;
+use crate::model::capabilities::Capabilities;
 use crate::model::job::{Prepared, TokenFailure};
 use crate::model::key::{Usage, UsageSet};
-use crate::model::keystore::Capabilities;
 use crate::model::observed::ObjectClass;
 
 /// Size of the transport key that we make, in bits.

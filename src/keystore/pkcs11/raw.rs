@@ -19,6 +19,7 @@ use std::sync::Arc;
 use cryptoki_sys as sys;
 
 use crate::keystore::pkcs11::template::{Attribute, Marshalled, Mechanism, Values};
+use crate::model::capabilities::MECHANISMS_MAX;
 
 /// Largest attribute value that is read; a longer one counts as not told.
 pub(crate) const ATTRIBUTE_BYTES_MAX: usize = 64 * 1024;
@@ -176,6 +177,32 @@ impl Module {
         let mut info = sys::CK_TOKEN_INFO::default();
         call!(self, C_GetTokenInfo(slot as sys::CK_SLOT_ID, &raw mut info))?;
         Ok(info)
+    }
+
+    /// C_GetMechanismList, ascending; at most [`MECHANISMS_MAX`].
+    pub(crate) fn mechanisms(&self, slot: u64) -> Result<Vec<u64>> {
+        let slot = slot as sys::CK_SLOT_ID;
+        let mut list: Vec<sys::CK_MECHANISM_TYPE> = vec![0; MECHANISMS_MAX];
+        let mut count = list.len() as sys::CK_ULONG;
+        call!(
+            self,
+            C_GetMechanismList(slot, list.as_mut_ptr(), &raw mut count)
+        )?;
+        list.truncate(count as usize);
+        list.sort_unstable();
+        list.dedup();
+        Ok(list)
+    }
+
+    /// C_GetMechanismInfo: least and greatest key size, in the unit of the mechanism.
+    pub(crate) fn mechanism_sizes(&self, slot: u64, mechanism: u64) -> Result<(u64, u64)> {
+        let mut info = sys::CK_MECHANISM_INFO::default();
+        let kind = mechanism as sys::CK_MECHANISM_TYPE;
+        call!(
+            self,
+            C_GetMechanismInfo(slot as sys::CK_SLOT_ID, kind, &raw mut info)
+        )?;
+        Ok((info.ulMinKeySize, info.ulMaxKeySize))
     }
 
     /// C_OpenSession, read and write.

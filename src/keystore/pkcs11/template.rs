@@ -124,6 +124,8 @@ pub(crate) enum Parameter {
         /// CKG_ number.
         mgf: u64,
     },
+    /// The initialization vector of a block cipher.
+    Iv([u8; 16]),
     /// CK_ECDH1_DERIVE_PARAMS without KDF: the other side's point.
     Ecdh(Vec<u8>),
     /// CK_KEY_DERIVATION_STRING_DATA.
@@ -153,6 +155,7 @@ impl Mechanism {
                 }];
                 self.with_parameter(&mut parameter, act)
             }
+            Parameter::Iv(iv) => self.with_parameter(&mut { *iv }, act),
             Parameter::Ecdh(point) => {
                 let mut parameter = [sys::CK_ECDH1_DERIVE_PARAMS {
                     kdf: sys::CKD_NULL,

@@ -120,6 +120,16 @@ impl Pkcs11Token {
         Ok(self.module.open(self.slot)?)
     }
 
+    /// The mechanism numbers that the token lists; none where it does not say.
+    pub(crate) fn mechanisms(&self) -> Vec<u64> {
+        self.module.mechanisms(self.slot).unwrap_or_default()
+    }
+
+    /// Least and greatest key size that the token states for a mechanism.
+    pub(crate) fn mechanism_sizes(&self, mechanism: u64) -> Option<(u64, u64)> {
+        self.module.mechanism_sizes(self.slot, mechanism).ok()
+    }
+
     /// SoftHSM2 shows an empty token for ever once its directory was away for a moment: a marker that this process saw and
     /// sees no more is for a new process to miss.
     fn check_marker(&mut self, identity: &TokenIdentity) -> Result<(), TokenFailure> {

@@ -13,9 +13,9 @@ use crate::keystore::pkcs11::raw::{CallFailed, Handle, Session};
 use crate::keystore::pkcs11::spki::PublicPart;
 use crate::keystore::pkcs11::template::{Attribute, Mechanism, Parameter};
 use crate::keystore::pkcs11::token::Pkcs11Token;
+use crate::model::capabilities::Capabilities;
 use crate::model::job::{FailureKind, TokenFailure};
 use crate::model::key::{Algorithm, KeySpec, Usage, UsageSet};
-use crate::model::keystore::Capabilities;
 use crate::model::observed::ObjectClass;
 
 /// What is signed and encrypted: nobody must rely on it, so it says what it is.
@@ -277,7 +277,7 @@ pub(crate) fn learn(
 }
 
 /// The size makes no difference to what is refused, and RSA keys take long to make.
-fn scratch_spec(spec: KeySpec) -> KeySpec {
+pub(crate) fn scratch_spec(spec: KeySpec) -> KeySpec {
     match spec.algorithm() {
         Algorithm::Rsa => KeySpec::new(Algorithm::Rsa, 2048).unwrap_or(spec),
         Algorithm::Aes | Algorithm::Des | Algorithm::Ec | Algorithm::Hmac => spec,

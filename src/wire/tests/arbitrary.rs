@@ -9,13 +9,16 @@ use proptest::test_runner::TestRunner;
 use uuid::Uuid;
 
 use crate::model::canonical::sha256;
+use crate::model::capabilities::{
+    Capabilities, Duplicates, FlagChange, KindCapabilities, Unwrap, UsageTrial,
+};
 use crate::model::desired::{Applied, Intent, ObjectPlan, Want};
 use crate::model::ids::{
     BootId, Digest, Epoch, Generation, KeyVersionId, KeystoreId, SessionNumber, Term,
 };
 use crate::model::job::{FailureKind, TokenFailure};
-use crate::model::key::{Algorithm, DeactivatedUsage, KeySpec, UsageSet};
-use crate::model::keystore::{Capabilities, Health, Marker, OaepHash, TokenInfo, Variant};
+use crate::model::key::{Algorithm, DeactivatedUsage, KeySpec, Usage, UsageSet};
+use crate::model::keystore::{Health, Marker, OaepHash, TokenInfo, Variant};
 use crate::model::material::{BirthRecord, Endorsement, Envelope, RepositoryCopy, Signed};
 use crate::model::observed::{
     Fingerprint, FingerprintMethod, Found, ObjectClass, ObjectFacts, Observation, Proof, ProofKind,
@@ -236,14 +239,69 @@ pub(crate) fn token_info() -> impl Strategy<Value = TokenInfo> {
 }
 
 pub(crate) fn capabilities() -> impl Strategy<Value = Capabilities> {
-    (of(any::<u64>()), oaep_hash(), any::<bool>(), any::<bool>()).prop_map(
-        |(rfc5649, oaep_hash, copyable, digest_key)| Capabilities {
-            rfc5649,
-            oaep_hash,
-            copyable,
-            digest_key,
-        },
+    (
+        (any::<u32>(), vec(any::<u64>(), 0..4), of(any::<u64>())),
+        (oaep_hash(), select(Duplicates::ALL.to_vec()), any::<u32>()),
+        (any::<[bool; 6]>(), of(any::<bool>())),
+        vec(kind_capabilities(), 0..3),
     )
+        .prop_map(
+            |(
+                (trials, mechanisms, rfc5649),
+                (oaep_hash, duplicates, sessions),
+                ([cbc_pad, copyable, modifiable, digest_key, copy, atomic_set], unextractable),
+                kinds,
+            )| Capabilities {
+                trials,
+                mechanisms,
+                rfc5649,
+                cbc_pad,
+                oaep_hash,
+                copyable,
+                modifiable,
+                unextractable,
+                digest_key,
+                copy,
+                duplicates,
+                atomic_set,
+                sessions,
+                kinds,
+            },
+        )
+}
+
+const CLASSES: [ObjectClass; 3] = [
+    ObjectClass::Secret,
+    ObjectClass::Private,
+    ObjectClass::Public,
+];
+
+fn kind_capabilities() -> impl Strategy<Value = KindCapabilities> {
+    let trial = (
+        select(CLASSES.to_vec()),
+        select(Usage::ALL.to_vec()),
+        select(FlagChange::ALL.to_vec()),
+        words(),
+    )
+        .prop_map(|(class, usage, change, answer)| UsageTrial {
+            class,
+            usage,
+            change,
+            answer,
+        });
+    let sizes = vec(any::<u32>(), 0..4);
+    (
+        spec(),
+        sizes,
+        select(Unwrap::ALL.to_vec()),
+        vec(trial, 0..4),
+    )
+        .prop_map(|(spec, sizes, unwrap, usages)| KindCapabilities {
+            algorithm: spec.algorithm(),
+            sizes,
+            unwrap,
+            usages,
+        })
 }
 
 fn marker() -> impl Strategy<Value = Marker> {

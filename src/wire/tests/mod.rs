@@ -6,10 +6,11 @@ use proptest::prelude::*;
 use prost::Message;
 use uuid::Uuid;
 
+use crate::model::capabilities::Capabilities;
 use crate::model::desired::{Applied, Intent};
 use crate::model::ids::{KeystoreId, Term};
 use crate::model::job::TokenFailure;
-use crate::model::keystore::{Capabilities, Health, TokenInfo};
+use crate::model::keystore::{Health, TokenInfo};
 use crate::model::material::{BirthRecord, Endorsement, Envelope, RepositoryCopy, Signed};
 use crate::model::observed::{ObjectFacts, Observation};
 use crate::model::protocol::{Description, Down, Report, Up};

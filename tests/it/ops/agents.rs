@@ -11,10 +11,11 @@ use tokio::sync::watch;
 use lockstep::coordinator::ops::fleet::{Fleet, FleetError, LiveKeystore};
 use lockstep::coordinator::store::Store;
 use lockstep::model::canonical::sha256;
+use lockstep::model::capabilities::Capabilities;
 use lockstep::model::desired::{Applied, Instance, Want};
 use lockstep::model::ids::{Epoch, Generation, KeyVersionId, KeystoreId};
 use lockstep::model::key::{KeyClass, KeySpec};
-use lockstep::model::keystore::{Capabilities, Health, OaepHash, TokenInfo, Variant};
+use lockstep::model::keystore::{Health, OaepHash, TokenInfo, Variant};
 use lockstep::model::live::{Connection, Live};
 use lockstep::model::material::{BirthRecord, RepositoryCopy, Signed, Statement as _};
 use lockstep::model::observed::{
@@ -73,8 +74,7 @@ impl Agents {
             capabilities: Capabilities {
                 rfc5649: Some(0x210a),
                 oaep_hash: OaepHash::Sha1,
-                copyable: true,
-                digest_key: true,
+                ..Capabilities::best()
             },
             identity: Ed25519KeyPair::generate().unwrap(),
         };

@@ -11,11 +11,12 @@ use lockstep::clock::{self, Monotonic};
 use lockstep::coordinator::ops::fleet::{Fleet, FleetError, LiveKeystore};
 use lockstep::coordinator::store::Store;
 use lockstep::model::canonical::sha256;
+use lockstep::model::capabilities::Capabilities;
 use lockstep::model::desired::{Intent, Want};
 use lockstep::model::difference::Reason;
 use lockstep::model::ids::{Epoch, KeyVersionId, KeystoreId};
 use lockstep::model::key::{KeyClass, KeySpec};
-use lockstep::model::keystore::{Capabilities, Health, OaepHash, TokenInfo, Variant};
+use lockstep::model::keystore::{Health, OaepHash, TokenInfo, Variant};
 use lockstep::model::live::{Connection, Live};
 use lockstep::model::material::{BirthRecord, RepositoryCopy, Signed, Statement as _};
 use lockstep::model::observed::{
@@ -219,8 +220,7 @@ impl Agent {
             capabilities: Some(Capabilities {
                 rfc5649: Some(0x210a),
                 oaep_hash: OaepHash::Sha1,
-                copyable: true,
-                digest_key: true,
+                ..Capabilities::best()
             }),
             health: self.health.clone(),
             journal_records: 0,

@@ -1,5 +1,9 @@
-//! What of the token works, by trying it with keys whose bytes are known here.
+//! How keys are wrapped for this token: the transport key's OAEP hash, RFC 5649, AES-CBC-PAD.
 
+use aws_lc_rs::cipher::{
+    AES_256 as CBC_KEY, EncryptionContext, PaddedBlockEncryptingKey, UnboundCipherKey,
+};
+use aws_lc_rs::iv::FixedLength;
 use aws_lc_rs::key_wrap::{AES_256, KeyEncryptionKey, KeyWrapPadded as _};
 use aws_lc_rs::rand;
 use aws_lc_rs::rsa::{
@@ -11,38 +15,60 @@ use zeroize::Zeroizing;
 use crate::keystore::pkcs11::failure::{blob_failure, refused};
 use crate::keystore::pkcs11::fingerprint::digest_key;
 use crate::keystore::pkcs11::mechanism::{self, session_key};
-use crate::keystore::pkcs11::names::{SCRATCH, named};
-use crate::keystore::pkcs11::object::{class_number, matching, usage_attributes};
 use crate::keystore::pkcs11::prepare::Transport;
 use crate::keystore::pkcs11::raw::{Handle, Session};
-use crate::keystore::pkcs11::template::{Attribute, Mechanism};
+use crate::keystore::pkcs11::template::Mechanism;
 use crate::keystore::pkcs11::token::Pkcs11Token;
 use crate::model::canonical::sha256;
 use crate::model::job::TokenFailure;
 use crate::model::key::{Usage, UsageSet};
-use crate::model::keystore::{Capabilities, OaepHash};
+use crate::model::keystore::OaepHash;
 use crate::model::observed::ObjectClass;
 
 const PREFIX: &[u8] = b"lockstep/probe/1";
 
 type Bytes = Zeroizing<[u8; 32]>;
 
-/// Tries everything. With a KEK, RFC 5649 counts only if it wraps under that one too.
-pub(crate) fn try_out(
+/// What was found, and the key that it was tried with.
+#[derive(Debug)]
+pub(super) struct Wrapping {
+    /// The hash that the transport key takes.
+    pub(super) oaep_hash: OaepHash,
+    /// The number that is RFC 5649.
+    pub(super) rfc5649: Option<u64>,
+    /// Whether AES-CBC-PAD opens what software wrapped.
+    pub(super) cbc_pad: bool,
+    /// Whether C_DigestKey gives what the bytes give.
+    pub(super) digest_key: bool,
+    /// An AES-256 session key that may wrap and unwrap.
+    pub(super) wrapper: Handle,
+}
+
+impl Wrapping {
+    /// A mechanism by which the wrapper wraps and unwraps.
+    pub(super) fn mechanism(&self) -> Option<Mechanism> {
+        match self.rfc5649 {
+            Some(number) => Some(mechanism::rfc5649(number)),
+            None => self.cbc_pad.then(|| mechanism::cbc_pad([0; 16])),
+        }
+    }
+}
+
+/// Tries all of it. With a KEK, RFC 5649 counts only if it wraps under that one too.
+pub(super) fn try_wrapping(
     token: &Pkcs11Token,
     session: &Session,
     transport: &Transport,
     kek: Option<Handle>,
-) -> Result<Capabilities, TokenFailure> {
+) -> Result<Wrapping, TokenFailure> {
     let outer = random()?;
-    let (oaep_hash, outer_key) = try_oaep(session, transport, &outer)?;
-    let digest_key = digests(token, outer_key, &outer);
-    let rfc5649 = try_rfc5649(token, session, outer_key, &outer, kek)?;
-    Ok(Capabilities {
-        rfc5649,
+    let (oaep_hash, wrapper) = try_oaep(session, transport, &outer)?;
+    Ok(Wrapping {
         oaep_hash,
-        copyable: try_copyable(session)?,
-        digest_key,
+        rfc5649: try_rfc5649(token, session, wrapper, &outer, kek)?,
+        cbc_pad: try_cbc_pad(token, session, wrapper, &outer)?,
+        digest_key: digests(token, wrapper, &outer),
+        wrapper,
     })
 }
 
@@ -150,31 +176,32 @@ fn opens_again(
         .is_ok_and(|again| digests(token, again, bytes))
 }
 
-/// On a token object: some tokens take the attribute for session objects and copy them all the same.
-fn try_copyable(session: &Session) -> Result<bool, TokenFailure> {
-    for left in matching(session, named(SCRATCH))? {
-        session.destroy(left.facts.handle)?;
-    }
-    let class = ObjectClass::Secret;
-    let mut template = vec![
-        Attribute::number(sys::CKA_CLASS, class_number(class)),
-        Attribute::number(sys::CKA_KEY_TYPE, sys::CKK_AES),
-        Attribute::flag(sys::CKA_TOKEN, true),
-        Attribute::flag(sys::CKA_PRIVATE, true),
-        Attribute::flag(sys::CKA_SENSITIVE, true),
-        Attribute::flag(sys::CKA_EXTRACTABLE, false),
-        Attribute::number(sys::CKA_VALUE_LEN, 32),
-        Attribute::flag(sys::CKA_COPYABLE, false),
-    ];
-    template.extend(named(SCRATCH));
-    template.extend(usage_attributes(class, UsageSet::NONE));
-    let mechanism = Mechanism::plain(sys::CKM_AES_KEY_GEN);
-    let Ok(key) = session.generate(&mechanism, &template) else {
+fn try_cbc_pad(
+    token: &Pkcs11Token,
+    session: &Session,
+    outer_key: Handle,
+    outer: &Bytes,
+) -> Result<bool, TokenFailure> {
+    let inner = random()?;
+    let iv = [7_u8; 16];
+    let by_software = || {
+        let key = UnboundCipherKey::new(&CBC_KEY, outer.as_slice()).ok()?;
+        let key = PaddedBlockEncryptingKey::cbc_pkcs7(key).ok()?;
+        let mut blob = inner.to_vec();
+        let context = EncryptionContext::Iv128(FixedLength::from(iv));
+        key.less_safe_encrypt(&mut blob, context).ok()?;
+        Some(blob)
+    };
+    let blob = by_software().ok_or_else(|| refused("probe", "AES-CBC by software failed"))?;
+    let template = session_key(ObjectClass::Secret, sys::CKK_AES, UsageSet::NONE, true);
+    let mechanism = mechanism::cbc_pad(iv);
+    let Ok(key) = session.unwrap(&mechanism, outer_key, &blob, &template) else {
         return Ok(false);
     };
-    let told = session.read(key, &[(sys::CKA_COPYABLE, 1)])?;
-    let copied = session.copy(key, &[Attribute::flag(sys::CKA_TOKEN, false)]);
-    let honoured = told.flag(sys::CKA_COPYABLE) == Some(false) && copied.is_err();
+    let same = session
+        .wrap(&mechanism, outer_key, key)
+        .is_ok_and(|again| again == blob);
+    let right = same || digests(token, key, &inner);
     session.destroy(key)?;
-    Ok(honoured)
+    Ok(right)
 }

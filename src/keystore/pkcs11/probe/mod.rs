@@ -1,0 +1,56 @@
+//! What of the token works, by trying it with scratch objects: never what the token claims (design.md 7).
+//!
+//! `wrapping` tries mechanisms with keys whose bytes are known here, `objects` what the token does to objects, `kinds` what
+//! works for each algorithm.
+
+mod kinds;
+mod objects;
+mod wrapping;
+
+use crate::keystore::pkcs11::names::{SCRATCH, named};
+use crate::keystore::pkcs11::object::matching;
+use crate::keystore::pkcs11::prepare::Transport;
+use crate::keystore::pkcs11::raw::{Handle, Session};
+use crate::keystore::pkcs11::token::Pkcs11Token;
+use crate::model::capabilities::{Capabilities, TRIALS};
+use crate::model::job::TokenFailure;
+
+pub(crate) use crate::keystore::pkcs11::probe::wrapping::oaep_by_software;
+
+/// Tries everything. With a KEK, RFC 5649 counts only if it wraps under that one too.
+pub(crate) fn try_out(
+    token: &mut Pkcs11Token,
+    session: &Session,
+    transport: &Transport,
+    kek: Option<Handle>,
+) -> Result<Capabilities, TokenFailure> {
+    clear(session)?;
+    let wrapping = wrapping::try_wrapping(token, session, transport, kek)?;
+    let mut capabilities = Capabilities {
+        trials: TRIALS,
+        mechanisms: token.mechanisms(),
+        rfc5649: wrapping.rfc5649,
+        cbc_pad: wrapping.cbc_pad,
+        oaep_hash: wrapping.oaep_hash,
+        copyable: objects::copyable(session)?,
+        modifiable: objects::modifiable(session)?,
+        unextractable: objects::unextractable(session, &wrapping),
+        digest_key: wrapping.digest_key,
+        copy: objects::copy(session)?,
+        duplicates: objects::duplicates(session)?,
+        atomic_set: objects::atomic_set(session)?,
+        sessions: objects::sessions(token),
+        kinds: Vec::new(),
+    };
+    capabilities.kinds = kinds::try_kinds(token, session, &wrapping, &capabilities)?;
+    clear(session)?;
+    Ok(capabilities)
+}
+
+/// Destroys what trials left on the token, these or ones that a crash cut off.
+fn clear(session: &Session) -> Result<(), TokenFailure> {
+    for left in matching(session, named(SCRATCH))? {
+        session.destroy(left.facts.handle)?;
+    }
+    Ok(())
+}

@@ -1,0 +1,401 @@
+//! What a token can do, as its agent found by trying (design.md 7): never what the token claims.
+
+use std::collections::BTreeSet;
+
+use serde::{Deserialize, Serialize};
+
+use crate::model::desired::{ObjectPlan, Want};
+use crate::model::key::{Algorithm, KeySpec, Usage, UsageSet};
+use crate::model::keystore::OaepHash;
+use crate::model::observed::ObjectClass;
+
+/// Version of the trials. A report of another version is not compared with ours.
+pub const TRIALS: u32 = 1;
+
+/// Most mechanism numbers that are kept of a token.
+pub const MECHANISMS_MAX: usize = 2_048;
+
+/// What of a token was found to work.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Capabilities {
+    /// Version of the trials that this comes from.
+    pub trials: u32,
+    /// The mechanism numbers that the token lists, ascending. For people: nothing is decided by them.
+    pub mechanisms: Vec<u64>,
+    /// The mechanism number that is RFC 5649 here (0x210A or 0x210B), found by wrap, unwrap and compare.
+    pub rfc5649: Option<u64>,
+    /// Whether CKM_AES_CBC_PAD unwraps what another wraps so.
+    pub cbc_pad: bool,
+    /// The hash that RSA-OAEP unwrapping takes.
+    pub oaep_hash: OaepHash,
+    /// Whether CKA_COPYABLE=false can be given and is honoured.
+    pub copyable: bool,
+    /// Whether CKA_MODIFIABLE=false can be given and is honoured.
+    pub modifiable: bool,
+    /// Whether a key with CKA_EXTRACTABLE=false is not wrapped; `None` where it could not be tried.
+    pub unextractable: Option<bool>,
+    /// Whether C_DigestKey works on sensitive disabled secret keys.
+    pub digest_key: bool,
+    /// Whether C_CopyObject makes a second token object with the attributes asked for.
+    pub copy: bool,
+    /// What a second key with the same CKA_ID and label does.
+    pub duplicates: Duplicates,
+    /// Whether a C_SetAttributeValue of which one attribute is refused changes none.
+    pub atomic_set: bool,
+    /// PKCS#11 sessions that could be open at once, tried up to [`SESSIONS_TRIED`].
+    pub sessions: u32,
+    /// By algorithm, those that can be made.
+    pub kinds: Vec<KindCapabilities>,
+}
+
+/// How many PKCS#11 sessions a probe opens at most.
+pub const SESSIONS_TRIED: u32 = 16;
+
+/// What a second object with the CKA_ID, class and label of another does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Duplicates {
+    /// Both are there.
+    Allowed,
+    /// It is refused.
+    Refused,
+    /// The first is gone without a word.
+    Overwrites,
+}
+
+impl Duplicates {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Allowed, Self::Refused, Self::Overwrites];
+
+    /// The name in API and CLI.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Allowed => "allowed",
+            Self::Refused => "refused",
+            Self::Overwrites => "overwrites",
+        }
+    }
+}
+
+/// What works for keys of one algorithm.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KindCapabilities {
+    /// Which.
+    pub algorithm: Algorithm,
+    /// Sizes in bits that were made; of RSA only 2048 is made, for larger ones the token is believed.
+    pub sizes: Vec<u32>,
+    /// Whether C_UnwrapKey gives what was asked for.
+    pub unwrap: Unwrap,
+    /// What setting each usage attribute does.
+    pub usages: Vec<UsageTrial>,
+}
+
+/// Whether a key can be installed with its usage off, sensitive and not extractable.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Unwrap {
+    /// C_UnwrapKey makes it so: straight to the token.
+    Honest,
+    /// C_UnwrapKey makes something else, which can be put right on a session object and copied to the token.
+    Staged,
+    /// Neither, or no mechanism unwraps such keys.
+    Impossible,
+}
+
+impl Unwrap {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Honest, Self::Staged, Self::Impossible];
+
+    /// The name in API and CLI.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Honest => "honest",
+            Self::Staged => "staged",
+            Self::Impossible => "impossible",
+        }
+    }
+}
+
+/// What switching one usage off did on a scratch key.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UsageTrial {
+    /// On which object.
+    pub class: ObjectClass,
+    /// Which usage.
+    pub usage: Usage,
+    /// What came of it.
+    pub change: FlagChange,
+    /// What the operation answered with the usage off, such as `CKR_KEY_FUNCTION_NOT_PERMITTED`; empty if not tried.
+    pub answer: String,
+}
+
+impl UsageTrial {
+    fn best(class: ObjectClass) -> Vec<Self> {
+        let of = |usage| Self {
+            class,
+            usage,
+            change: FlagChange::Enforced,
+            answer: "CKR_KEY_FUNCTION_NOT_PERMITTED".to_owned(),
+        };
+        UsageSet::of(&Usage::ALL)
+            .for_class(class)
+            .iter()
+            .map(of)
+            .collect()
+    }
+}
+
+/// What became of a usage attribute that was changed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum FlagChange {
+    /// The operation worked before and was refused after.
+    Enforced,
+    /// It reads back as set; there is no operation to try it by.
+    ReadBack,
+    /// It reads back as set, and the operation works all the same.
+    NotEnforced,
+    /// The token did not change it.
+    Refused,
+}
+
+impl FlagChange {
+    /// All of them.
+    pub const ALL: [Self; 4] = [
+        Self::Enforced,
+        Self::ReadBack,
+        Self::NotEnforced,
+        Self::Refused,
+    ];
+
+    /// The name in API and CLI.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Enforced => "enforced",
+            Self::ReadBack => "read_back",
+            Self::NotEnforced => "accepted_not_enforced",
+            Self::Refused => "refused",
+        }
+    }
+
+    /// Whether the attribute can be relied on to bar the operation.
+    #[must_use]
+    pub const fn holds(self) -> bool {
+        matches!(self, Self::Enforced | Self::ReadBack)
+    }
+}
+
+/// How a key is enabled and disabled on a token (design.md 5).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Strategy {
+    /// The usage attributes are set.
+    Flags,
+    /// A copy with other attributes takes the place of the object.
+    Copy,
+    /// Destroyed when disabled, installed from the repository when enabled.
+    Withdraw,
+}
+
+impl Strategy {
+    /// All of them, the weakest first.
+    pub const ALL: [Self; 3] = [Self::Flags, Self::Copy, Self::Withdraw];
+
+    /// The name in API and CLI.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Flags => "flags",
+            Self::Copy => "copy",
+            Self::Withdraw => "withdraw",
+        }
+    }
+}
+
+impl Capabilities {
+    /// A token on which everything works, with RFC 5649 under the standard's number: the in-memory token is one.
+    #[must_use]
+    pub fn best() -> Self {
+        Self {
+            trials: TRIALS,
+            mechanisms: Vec::new(),
+            rfc5649: Some(0x210B),
+            cbc_pad: true,
+            oaep_hash: OaepHash::Sha256,
+            copyable: true,
+            modifiable: true,
+            unextractable: Some(true),
+            digest_key: true,
+            copy: true,
+            duplicates: Duplicates::Allowed,
+            atomic_set: true,
+            sessions: SESSIONS_TRIED,
+            kinds: KindCapabilities::best(),
+        }
+    }
+
+    /// What is known of an algorithm; nothing: the token makes no such keys.
+    #[must_use]
+    pub fn kind(&self, algorithm: Algorithm) -> Option<&KindCapabilities> {
+        self.kinds.iter().find(|kind| kind.algorithm == algorithm)
+    }
+
+    /// Whether the token is known to take keys of this size.
+    #[must_use]
+    pub fn takes(&self, spec: KeySpec) -> bool {
+        self.kind(spec.algorithm())
+            .is_some_and(|kind| kind.sizes.contains(&spec.bits()))
+    }
+
+    /// The weakest strategy that truly disables a key of this plan: every usage that goes off must hold.
+    #[must_use]
+    pub fn strategy(&self, plan: &ObjectPlan) -> Strategy {
+        let Some(kind) = self.kind(plan.spec.algorithm()) else {
+            return Strategy::Withdraw;
+        };
+        let mut worst = Strategy::Flags;
+        for &class in plan.spec.class().objects() {
+            let active = plan.usage_under(Want::Active, class);
+            let kept = plan.usage_under(Want::Deactivated, class);
+            for usage in active.iter().filter(|usage| !kept.has(*usage)) {
+                worst = worst.max(self.strategy_of(kind, class, usage));
+            }
+        }
+        worst
+    }
+
+    fn strategy_of(&self, kind: &KindCapabilities, class: ObjectClass, usage: Usage) -> Strategy {
+        let mut trials = kind.usages.iter();
+        let change = trials
+            .find(|trial| trial.class == class && trial.usage == usage)
+            .map_or(FlagChange::Refused, |trial| trial.change);
+        match change {
+            FlagChange::Enforced | FlagChange::ReadBack => Strategy::Flags,
+            FlagChange::Refused if self.copy => Strategy::Copy,
+            FlagChange::Refused | FlagChange::NotEnforced => Strategy::Withdraw,
+        }
+    }
+
+    /// What `self` could do and `now` cannot, in words; nothing where the trials are other ones.
+    #[must_use]
+    pub fn regressions(&self, now: &Self) -> Vec<String> {
+        if self.trials != now.trials {
+            return Vec::new();
+        }
+        let mut lost = Vec::new();
+        let mut tell = |was: bool, is: bool, what: &str| {
+            if was && !is {
+                lost.push(what.to_owned());
+            }
+        };
+        tell(
+            self.rfc5649.is_some(),
+            now.rfc5649.is_some(),
+            "RFC 5649 key wrapping",
+        );
+        tell(self.cbc_pad, now.cbc_pad, "AES-CBC-PAD key wrapping");
+        tell(
+            self.oaep_hash == OaepHash::Sha256,
+            now.oaep_hash == OaepHash::Sha256,
+            "RSA-OAEP with SHA-256",
+        );
+        tell(self.copyable, now.copyable, "CKA_COPYABLE is honoured");
+        tell(
+            self.modifiable,
+            now.modifiable,
+            "CKA_MODIFIABLE is honoured",
+        );
+        tell(
+            self.unextractable == Some(true),
+            now.unextractable == Some(true),
+            "CKA_EXTRACTABLE is honoured",
+        );
+        tell(
+            self.digest_key,
+            now.digest_key,
+            "fingerprints by C_DigestKey",
+        );
+        tell(self.copy, now.copy, "C_CopyObject");
+        tell(
+            self.atomic_set,
+            now.atomic_set,
+            "attributes are set all or none",
+        );
+        tell(
+            self.duplicates != Duplicates::Overwrites,
+            now.duplicates != Duplicates::Overwrites,
+            "a second key with one CKA_ID leaves the first",
+        );
+        for kind in &self.kinds {
+            lost.extend(kind.regressions(now.kind(kind.algorithm)));
+        }
+        lost
+    }
+}
+
+impl KindCapabilities {
+    fn best() -> Vec<Self> {
+        let sizes: [(Algorithm, &[u32]); 5] = [
+            (Algorithm::Aes, &[128, 192, 256]),
+            (Algorithm::Des, &[192]),
+            (Algorithm::Ec, &[256, 384, 521]),
+            (Algorithm::Hmac, &[160, 256, 384, 512]),
+            (Algorithm::Rsa, &[2048, 3072, 4096]),
+        ];
+        let best = |(algorithm, sizes): (Algorithm, &[u32])| Self {
+            algorithm,
+            sizes: sizes.to_vec(),
+            unwrap: Unwrap::Honest,
+            usages: [
+                ObjectClass::Secret,
+                ObjectClass::Private,
+                ObjectClass::Public,
+            ]
+            .into_iter()
+            .flat_map(UsageTrial::best)
+            .collect(),
+        };
+        sizes.into_iter().map(best).collect()
+    }
+
+    fn regressions(&self, now: Option<&Self>) -> Vec<String> {
+        let name = self.algorithm.name();
+        let Some(now) = now else {
+            return vec![format!("{name} keys")];
+        };
+        let sizes: BTreeSet<u32> = now.sizes.iter().copied().collect();
+        let gone = self.sizes.iter().filter(|size| !sizes.contains(size));
+        let mut lost: Vec<String> = gone
+            .map(|size| format!("{name} keys of {size} bits"))
+            .collect();
+        if self.unwrap != Unwrap::Impossible
+            && now.unwrap != self.unwrap
+            && now.unwrap != Unwrap::Honest
+        {
+            lost.push(format!(
+                "unwrapping {name} keys is {} now, was {}",
+                now.unwrap.name(),
+                self.unwrap.name()
+            ));
+        }
+        for before in self.usages.iter().filter(|trial| trial.change.holds()) {
+            let after = now
+                .usages
+                .iter()
+                .find(|trial| trial.class == before.class && trial.usage == before.usage);
+            if !after.is_some_and(|trial| trial.change.holds()) {
+                let change = after.map_or(FlagChange::Refused, |trial| trial.change);
+                lost.push(format!(
+                    "switching {} off on {name} {}s is {} now",
+                    before.usage.name(),
+                    before.class.name(),
+                    change.name()
+                ));
+            }
+        }
+        lost
+    }
+}
