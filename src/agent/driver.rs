@@ -9,6 +9,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::agent::jobs::{Job, Jobs, Owner};
 use crate::agent::journal::writer::{JournalWriter, Written};
+use crate::agent::probes::Probes;
 use crate::clock::Monotonic;
 use crate::decide::agent::Machine;
 use crate::decide::agent::io::{Input, Output, ProveFailure, StreamId, Ticket};
@@ -56,6 +57,11 @@ pub enum Message {
         job: TokenJob,
         /// Where the answer goes.
         reply: oneshot::Sender<Result<TokenAnswer, CallFailure>>,
+    },
+    /// An operator accepts what the token can do now, whatever it could once.
+    Accept {
+        /// Told when it is done.
+        reply: oneshot::Sender<()>,
     },
     /// The unary call `Prove`.
     Prove {
@@ -108,6 +114,8 @@ pub struct Shown {
     pub token: TokenInfo,
     /// The transport key and what works; none until it was tried since the token was last opened.
     pub prepared: Option<Prepared>,
+    /// What the token could do once and cannot now, in words.
+    pub lost: Vec<String>,
     /// Why the last try to prepare the token failed; it is tried again.
     pub prepare_failure: Option<String>,
     /// Records in the journal.
@@ -131,6 +139,7 @@ pub struct Driver {
     inputs: VecDeque<Input>,
     timer_ms: Option<u64>,
     prepare: Prepare,
+    probes: Probes,
     shown: watch::Sender<Shown>,
 }
 
@@ -165,6 +174,8 @@ pub struct Parts {
     pub journal_records: u64,
     /// The token.
     pub host: HostHandle,
+    /// What it could do when it was last probed.
+    pub probes: Probes,
 }
 
 impl Driver {
@@ -190,6 +201,7 @@ impl Driver {
             inputs: VecDeque::new(),
             timer_ms: None,
             prepare: Prepare::Wanted { not_before_ms: 0 },
+            probes: parts.probes,
             shown,
         };
         (driver, sender, seen)
@@ -346,6 +358,10 @@ impl Driver {
                 Ok(()) => self.jobs.call(session, job, reply),
                 Err(failure) => tell(reply, Err(failure)),
             },
+            Message::Accept { reply } => {
+                self.compare(true);
+                tell(reply, ());
+            }
             Message::Prove {
                 session,
                 version,
@@ -437,6 +453,9 @@ impl Driver {
 
     async fn token_answered(&mut self, owner: Owner, outcome: TokenOutcome) {
         self.notice_token(&outcome);
+        if let TokenOutcome::Done(TokenAnswer::Prepared(prepared)) = &outcome {
+            self.notice_prepared(prepared);
+        }
         match owner {
             Owner::Machine(ticket) => self.step(Input::Token { ticket, outcome }).await,
             Owner::Call(reply) => tell(reply, answer(outcome)),
@@ -461,17 +480,42 @@ impl Driver {
         });
     }
 
+    fn notice_prepared(&mut self, prepared: &Prepared) {
+        if !self.healthy() {
+            return;
+        }
+        tracing::info!(capabilities = ?prepared.capabilities, "the token was prepared");
+        self.shown.send_modify(|shown| {
+            shown.prepared = Some(prepared.clone());
+            shown.prepare_failure = None;
+        });
+        self.compare(false);
+    }
+
+    /// Compares what the token can do with what it could.
+    fn compare(&self, accept: bool) {
+        let (token, prepared) = {
+            let shown = self.shown.borrow();
+            (shown.token.clone(), shown.prepared.clone())
+        };
+        let Some(prepared) = prepared else { return };
+        match self.probes.compare(&token, &prepared.capabilities, accept) {
+            Ok(lost) => {
+                for what in &lost {
+                    tracing::warn!(what, "the token could do this once and cannot now");
+                }
+                self.shown.send_modify(|shown| shown.lost = lost);
+            }
+            Err(error) => tracing::error!(%error, "what the token can do could not be kept"),
+        }
+    }
+
     fn prepared(&mut self, outcome: TokenOutcome) {
         match answer(outcome) {
-            Ok(TokenAnswer::Prepared(prepared)) => {
-                tracing::info!(capabilities = ?prepared.capabilities, "the token was prepared");
-                // Unless the token was lost meanwhile: then it is done again.
+            // Unless the token was lost meanwhile: then it is done again.
+            Ok(TokenAnswer::Prepared(_)) => {
                 if self.prepare == Prepare::UnderWay {
                     self.prepare = Prepare::Done;
-                    self.shown.send_modify(|shown| {
-                        shown.prepared = Some(prepared);
-                        shown.prepare_failure = None;
-                    });
                 }
             }
             Ok(other) => self.prepare_failed(&format!("the token answered {other:?}")),

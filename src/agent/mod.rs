@@ -25,5 +25,6 @@ pub mod latch;
 pub mod peers;
 pub mod pin;
 pub mod pin_source;
+pub mod probes;
 pub mod service;
 pub mod state_dir;

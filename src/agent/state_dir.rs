@@ -113,6 +113,12 @@ impl StateDir {
         self.root.join("pin-refused")
     }
 
+    /// What the last good probe of the token found.
+    #[must_use]
+    pub fn capabilities(&self) -> PathBuf {
+        self.root.join("capabilities.json")
+    }
+
     /// Where `serve` writes the address it listens on.
     #[must_use]
     pub fn listen_address(&self) -> PathBuf {

@@ -267,7 +267,32 @@ impl Capabilities {
         worst
     }
 
-    fn strategy_of(&self, kind: &KindCapabilities, class: ObjectClass, usage: Usage) -> Strategy {
+    /// The weakest strategy that truly disables keys of every kind that the token makes, with the usages that they have
+    /// unless their template says otherwise.
+    #[must_use]
+    pub fn usual_strategy(&self) -> Strategy {
+        let mut worst = Strategy::Flags;
+        for kind in &self.kinds {
+            let spec = kind.sizes.first();
+            let Some(spec) = spec.and_then(|bits| KeySpec::new(kind.algorithm, *bits).ok()) else {
+                continue;
+            };
+            let usual = spec.default_usage();
+            for trial in kind.usages.iter().filter(|trial| usual.has(trial.usage)) {
+                worst = worst.max(self.strategy_of(kind, trial.class, trial.usage));
+            }
+        }
+        worst
+    }
+
+    /// The weakest strategy that truly bars one usage of objects of a kind.
+    #[must_use]
+    pub fn strategy_of(
+        &self,
+        kind: &KindCapabilities,
+        class: ObjectClass,
+        usage: Usage,
+    ) -> Strategy {
         let mut trials = kind.usages.iter();
         let change = trials
             .find(|trial| trial.class == class && trial.usage == usage)
@@ -349,14 +374,12 @@ impl KindCapabilities {
             algorithm,
             sizes: sizes.to_vec(),
             unwrap: Unwrap::Honest,
-            usages: [
-                ObjectClass::Secret,
-                ObjectClass::Private,
-                ObjectClass::Public,
-            ]
-            .into_iter()
-            .flat_map(UsageTrial::best)
-            .collect(),
+            usages: KeySpec::new(algorithm, sizes.first().copied().unwrap_or(0))
+                .map(|spec| spec.class().objects())
+                .unwrap_or_default()
+                .iter()
+                .flat_map(|class| UsageTrial::best(*class))
+                .collect(),
         };
         sizes.into_iter().map(best).collect()
     }

@@ -53,6 +53,8 @@ pub struct Description {
     pub token: TokenInfo,
     /// What works; none while the token could not be opened.
     pub capabilities: Option<Capabilities>,
+    /// What the token could do once and cannot now, in words, until an operator accepts it.
+    pub lost: Vec<String>,
     /// How well it is.
     pub health: Health,
     /// Records in its journal.

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::model::keystore::Variant;
+use crate::rest::capabilities::Pkcs11Capabilities;
 use crate::rest::list::{IdRef, NamedRef, PageInfo, RecordStamps};
 
 /// The only type of keystore that can be made.
@@ -159,20 +160,6 @@ pub struct Pkcs11Token {
     pub hardware: String,
     /// Manufacturer, description and version of the library.
     pub library: String,
-}
-
-/// What of a token was found to work.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Pkcs11Capabilities {
-    /// The mechanism that is RFC 5649 there, such as `0x210a`; missing: none.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub rfc5649: Option<String>,
-    /// The hash that RSA-OAEP takes: `sha1` or `sha256`.
-    pub oaep_hash: String,
-    /// Whether CKA_COPYABLE is honoured.
-    pub copyable: bool,
-    /// Whether fingerprints work on sensitive disabled keys.
-    pub digest_key: bool,
 }
 
 /// GET /api/v4/keystores

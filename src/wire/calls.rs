@@ -6,7 +6,7 @@ use crate::model::key::KeySpec;
 use crate::model::material::{
     BirthRecord, Endorsement, Envelope, RepositoryCopy, Signed, WRAPPED_BYTES_MAX,
 };
-use crate::model::protocol::Report;
+use crate::model::protocol::{Description, Report};
 use crate::wire::invalid::{InvalidMessage, at_most, id, message};
 use crate::wire::limits::SALT_BYTES_MAX;
 use crate::wire::v1;
@@ -193,5 +193,21 @@ impl TryFrom<v1::ProveResponse> for Report {
 
     fn try_from(raw: v1::ProveResponse) -> Result<Self, InvalidMessage> {
         message(raw.report, "report")
+    }
+}
+
+impl From<Description> for v1::ProbeResponse {
+    fn from(description: Description) -> Self {
+        Self {
+            description: Some(description.into()),
+        }
+    }
+}
+
+impl TryFrom<v1::ProbeResponse> for Description {
+    type Error = InvalidMessage;
+
+    fn try_from(raw: v1::ProbeResponse) -> Result<Self, InvalidMessage> {
+        message(raw.description, "description")
     }
 }

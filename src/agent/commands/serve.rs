@@ -16,6 +16,7 @@ use crate::agent::driver::{Driver, Parts};
 use crate::agent::durable;
 use crate::agent::journal::file::{self, JournalFile};
 use crate::agent::journal::writer::JournalWriter;
+use crate::agent::probes::Probes;
 use crate::agent::service::endpoint::Shared;
 use crate::agent::service::server;
 use crate::clock::{self, Monotonic};
@@ -65,6 +66,7 @@ async fn run(config: &Config, own: Own) -> anyhow::Result<()> {
         written,
         journal_records: recovered.records,
         host: open::host(config, &own.state)?,
+        probes: Probes::new(own.state.capabilities()),
     });
     let driver = tokio::spawn(driver.run(stop.clone()));
     let shared = Shared {

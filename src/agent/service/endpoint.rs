@@ -132,6 +132,7 @@ impl Shared {
                 .prepared
                 .as_ref()
                 .map(|prepared| prepared.capabilities.clone()),
+            lost: shown.lost.clone(),
             health: shown.health.clone().unwrap_or(Health::Starting),
             journal_records: shown.journal_records,
             clock: clock::unix_ms(),
@@ -214,5 +215,24 @@ impl Agent for AgentService {
             .await?;
         let report = answer.await.map_err(stopping)??;
         Ok(Response::new((*report).into()))
+    }
+
+    async fn probe(
+        &self,
+        request: Request<v1::ProbeRequest>,
+    ) -> Result<Response<v1::ProbeResponse>, Status> {
+        let asked = request.into_inner();
+        let session = SessionNumber(asked.session);
+        let internal = self.shared.variant == Variant::Internal;
+        self.shared
+            .perform(session, TokenJob::Prepare { internal })
+            .await?;
+        if asked.accept {
+            tracing::info!("what the token can do now is accepted");
+            let (reply, done) = oneshot::channel();
+            self.shared.tell(Message::Accept { reply }).await?;
+            done.await.map_err(stopping)?;
+        }
+        Ok(Response::new(self.shared.describe().into()))
     }
 }

@@ -7,6 +7,7 @@ use clap::{Args, Subcommand};
 
 use crate::cli::client::{Change, Verb};
 use crate::cli::commands::key::records;
+use crate::cli::commands::probe::probe;
 use crate::cli::commands::words::variant;
 use crate::cli::context::Context;
 use crate::cli::exit::Exit;
@@ -62,6 +63,15 @@ pub enum KeystoreCommand {
     Keys(Named),
     /// List the keys on its token that nobody manages.
     Unmanaged(Named),
+    /// Have its agent try what the token can do, and show what that means for keys; exits with 75 while the token lacks what
+    /// it could once.
+    Probe {
+        #[command(flatten)]
+        named: Named,
+        /// Take what the token can do now as what it should.
+        #[arg(long)]
+        accept: bool,
+    },
 }
 
 /// Names a keystore.
@@ -194,6 +204,9 @@ pub fn run(command: KeystoreCommand, context: &mut Context<'_, '_>) -> anyhow::R
             return records::list(&found, context);
         }
         KeystoreCommand::Unmanaged(named) => return unmanaged(&named, context),
+        KeystoreCommand::Probe { named, accept } => {
+            return probe(&id(&named, context)?, accept, context);
+        }
     }
     Ok(Exit::Done)
 }

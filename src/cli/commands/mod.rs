@@ -5,6 +5,7 @@ pub mod ca;
 pub mod differences;
 pub mod key;
 pub mod keystore;
+pub mod probe;
 pub mod template;
 pub mod vault;
 pub mod words;

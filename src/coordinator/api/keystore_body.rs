@@ -1,11 +1,11 @@
 //! Bodies of keystores: from requests, and for answers.
 
 use crate::coordinator::api::refusal::Refusal;
-use crate::coordinator::api::{answer, vaults};
+use crate::coordinator::api::{answer, capability_body, vaults};
 use crate::coordinator::ops::keystores::{HealthStatus, KeystoreNew, KeystorePatch, KeystoreView};
-use crate::model::capabilities::Capabilities;
+use crate::model::capabilities::{Capabilities, Strategy};
 use crate::model::ids::KeystoreId;
-use crate::model::keystore::{OaepHash, TokenInfo, Variant};
+use crate::model::keystore::{TokenInfo, Variant};
 use crate::model::observed::{ObjectClass, ObjectFacts};
 use crate::model::text::hex;
 use crate::model::vault::UnixMs;
@@ -92,10 +92,15 @@ pub(crate) fn body(view: &KeystoreView, now: UnixMs) -> rest::Keystore {
         pkcs11_agent_key: record.identity.to_string(),
         pkcs11_variant: record.variant,
         pkcs11_token: token(described.map_or(&record.token, |described| &described.token)),
-        pkcs11_capabilities: described
+        pkcs11_capabilities: described.and_then(|described| {
+            let found = described.capabilities.as_ref()?;
+            Some(capability_body::body(found, &described.lost))
+        }),
+        pkcs11_strategy: described
             .and_then(|described| described.capabilities.as_ref())
-            .map(capabilities),
-        pkcs11_strategy: "flags".to_owned(),
+            .map_or(Strategy::Flags, Capabilities::usual_strategy)
+            .name()
+            .to_owned(),
         stamps: answer::stamps(&record.stamps, href(record.id)),
     }
 }
@@ -132,26 +137,19 @@ fn token(token: &TokenInfo) -> rest::Pkcs11Token {
     }
 }
 
-fn capabilities(found: &Capabilities) -> rest::Pkcs11Capabilities {
-    rest::Pkcs11Capabilities {
-        rfc5649: found.rfc5649.map(|mechanism| format!("{mechanism:#x}")),
-        oaep_hash: match found.oaep_hash {
-            OaepHash::Sha1 => "sha1".to_owned(),
-            OaepHash::Sha256 => "sha256".to_owned(),
-        },
-        copyable: found.copyable,
-        digest_key: found.digest_key,
+/// The name of a class of objects in answers.
+pub(crate) const fn class(class: ObjectClass) -> &'static str {
+    match class {
+        ObjectClass::Secret => "secret_key",
+        ObjectClass::Private => "private_key",
+        ObjectClass::Public => "public_key",
     }
 }
 
 /// A key that nobody manages, for an answer.
 pub(crate) fn unmanaged(found: &ObjectFacts) -> UnmanagedObject {
     UnmanagedObject {
-        kind: match found.class {
-            ObjectClass::Secret => "secret_key".to_owned(),
-            ObjectClass::Private => "private_key".to_owned(),
-            ObjectClass::Public => "public_key".to_owned(),
-        },
+        kind: class(found.class).to_owned(),
         key_type: found.key_type.map(|number| format!("{number:#x}")),
         key_id_in_keystore: hex(&found.cka_id),
         label_in_keystore: found.label.clone(),

@@ -192,6 +192,22 @@ async fn remove(
     answer::with_etag(result, current(&api, &incoming.call, id)).await
 }
 
+/// POST …/probe: what the token can do is tried again; with `accept=true` it is what it should from now on.
+pub(crate) async fn probe(
+    State(api): State<Api>,
+    Path(id): Path<String>,
+    mut incoming: Incoming,
+) -> Result<Response, Refusal> {
+    let id = parse(&id)?;
+    let accept = incoming.parameters.take_flag("accept")?;
+    incoming.done(&[])?;
+    incoming.no_body()?;
+    check_vault(&api, &incoming, id).await?;
+    let view = api.ops.keystore_probe(&incoming.call, id, accept).await?;
+    let body = keystore_body::body(&view, api.ops.now());
+    Ok(answer::object(view.record.revision, body))
+}
+
 /// Keys on the token that nobody manages, as last told in the live session.
 pub(crate) async fn unmanaged(
     State(api): State<Api>,

@@ -11,13 +11,14 @@ pub mod serve;
 pub(crate) mod answer;
 pub(crate) mod audit;
 pub(crate) mod body;
+pub(crate) mod capability_body;
 pub(crate) mod differences;
 pub(crate) mod etag;
 pub(crate) mod frame;
 pub(crate) mod incoming;
 pub(crate) mod key_actions;
 pub(crate) mod key_body;
-pub(crate) mod keystore_body;
+mod keystore_body;
 pub(crate) mod keystores;
 pub(crate) mod managed_keys;
 pub(crate) mod plan;
@@ -112,6 +113,10 @@ fn extension_routes() -> Router<Api> {
         .route(&at("prove"), post(key_actions::prove))
         .route("/api/lockstep/v1/plan", post(plan::plan))
         .route("/api/lockstep/v1/differences", get(differences::list))
+        .route(
+            "/api/lockstep/v1/keystores/{id}/probe",
+            post(keystores::probe),
+        )
         .route(
             "/api/lockstep/v1/keystores/{id}/unmanaged",
             get(keystores::unmanaged),

@@ -76,6 +76,9 @@ pub trait Fleet: Send + Sync + std::fmt::Debug {
     /// Asks to try an instance again: the proof of its enable or disable.
     async fn prove(&self, keystore: KeystoreId, version: KeyVersionId)
     -> Result<Proof, FleetError>;
+    /// Asks to try again what a token can do; with `accept`, what it can do now is what it should. The description of the
+    /// keystore says it afterwards.
+    async fn probe(&self, keystore: KeystoreId, accept: bool) -> Result<(), FleetError>;
     /// Says that something is wanted of these keystores: a hint, the timer would find it too. Also after one was added or removed.
     fn wake(&self, keystores: &[KeystoreId]);
     /// What the live session knows of an instance.

@@ -198,6 +198,24 @@ impl Ops {
         self.keystore_view(record).await
     }
 
+    /// Has the agent try again what its token can do; with `accept`, what it can do now is what it should.
+    ///
+    /// # Errors
+    /// `NotFound`, or why the agent could not.
+    pub async fn keystore_probe(
+        &self,
+        call: &Call,
+        id: KeystoreId,
+        accept: bool,
+    ) -> Result<KeystoreView, OpsError> {
+        let record = self.keystore_record(id).await?;
+        call.authorise(Permission::KeystoreWrite, Some(record.vault))?;
+        let probed = self.fleet.probe(id, accept).await;
+        probed.map_err(|error| OpsError::fleet(&record.name, error))?;
+        tracing::info!(keystore = %id, accept, by = call.principal.name, "the token was probed");
+        self.keystore_view(record).await
+    }
+
     /// Keystores, sorted by name.
     ///
     /// # Errors

@@ -119,6 +119,17 @@ pub(crate) async fn prove(
     })
 }
 
+pub(crate) async fn probe(
+    client: &mut Client,
+    session: SessionNumber,
+    accept: bool,
+) -> Result<Description, FleetError> {
+    let session = session.0;
+    let request = within(v1::ProbeRequest { session, accept }, CALL_WITHIN);
+    let answer = body(client.probe(request).await)?;
+    Description::try_from(answer).map_err(unreadable)
+}
+
 fn within<T>(message: T, deadline: Duration) -> Request<T> {
     let mut request = Request::new(message);
     request.set_timeout(deadline);

@@ -163,6 +163,15 @@ impl Fleet for Keepers {
         calls::prove(&mut client, session, version).await
     }
 
+    async fn probe(&self, keystore: KeystoreId, accept: bool) -> Result<(), FleetError> {
+        let keeper = self.known(keystore)?;
+        let (mut client, session) = keeper.line()?;
+        let description = calls::probe(&mut client, session, accept).await?;
+        keeper.describe_as(description);
+        self.shared.changed();
+        Ok(())
+    }
+
     fn wake(&self, keystores: &[KeystoreId]) {
         for &id in keystores {
             let mut keepers = self.shared.lock();

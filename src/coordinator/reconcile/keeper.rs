@@ -133,6 +133,11 @@ impl Keeper {
         Ok(endorsement)
     }
 
+    /// What the agent says of itself now.
+    pub(crate) fn describe_as(&self, description: Description) {
+        self.lock().description = Some(description);
+    }
+
     pub(crate) fn ask_look(&self, version: Option<KeyVersionId>) -> Result<(), FleetError> {
         self.line()?;
         self.notes
@@ -350,6 +355,7 @@ async fn serve(
                     return Ended { why: "the agent fell silent".to_owned(), ..ended };
                 }
                 since_read += 1;
+                describe_again(shared, keeper);
                 let mut outputs = step(shared, keeper, Input::Tick);
                 if since_read >= REREAD_TICKS {
                     since_read = 0;
@@ -362,6 +368,29 @@ async fn serve(
             return Ended { why, ..ended };
         }
     }
+}
+
+/// An agent that was asked before its token was probed is asked again: nothing in the session says what a token can do.
+fn describe_again(shared: &Arc<Shared>, keeper: &Arc<Keeper>) {
+    let client = {
+        let state = keeper.lock();
+        let is_known = |of: &Description| of.capabilities.is_some();
+        if state.description.as_ref().is_some_and(is_known) {
+            return;
+        }
+        state.client.clone()
+    };
+    let Some(mut client) = client else { return };
+    let (shared, keeper) = (Arc::clone(shared), Arc::clone(keeper));
+    let tasks = shared.tasks.clone();
+    tasks.spawn(async move {
+        if let Ok(description) = calls::describe(&mut client).await
+            && description.capabilities.is_some()
+        {
+            keeper.describe_as(description);
+            shared.changed();
+        }
+    });
 }
 
 fn received(frame: Result<Option<v1::Up>, tonic::Status>) -> Result<Box<Up>, String> {

@@ -333,7 +333,7 @@ pub(crate) fn description() -> impl Strategy<Value = Description> {
         (of(keystore()), any::<u64>(), words(), digest(), variant),
         (
             token_info(),
-            of(capabilities()),
+            (of(capabilities()), vec(words(), 0..3)),
             health(),
             any::<u64>(),
             any::<i64>(),
@@ -342,7 +342,7 @@ pub(crate) fn description() -> impl Strategy<Value = Description> {
         .prop_map(
             |(
                 (keystore, epoch, version, identity, variant),
-                (token, capabilities, health, journal_records, clock),
+                (token, (capabilities, lost), health, journal_records, clock),
             )| Description {
                 keystore,
                 epoch: Epoch(epoch),
@@ -351,6 +351,7 @@ pub(crate) fn description() -> impl Strategy<Value = Description> {
                 variant,
                 token,
                 capabilities,
+                lost,
                 health,
                 journal_records,
                 clock: UnixMs(clock),

@@ -149,6 +149,14 @@ impl Fleet for Agents {
         proof.flatten().ok_or(FleetError::Late)
     }
 
+    async fn probe(&self, keystore: KeystoreId, _accept: bool) -> Result<(), FleetError> {
+        let is_up = self.of(keystore, |agent| agent.is_up);
+        is_up
+            .filter(|is_up| *is_up)
+            .map(drop)
+            .ok_or(FleetError::Late)
+    }
+
     fn wake(&self, keystores: &[KeystoreId]) {
         self.woken.lock().unwrap().extend(keystores);
         for &id in keystores {
@@ -231,6 +239,7 @@ fn describe(agent: &Agent) -> Description {
             ..TokenInfo::default()
         },
         capabilities: Some(agent.capabilities.clone()),
+        lost: Vec::new(),
         health: Health::Ok,
         journal_records: 0,
         clock: UnixMs(0),

@@ -228,6 +228,11 @@ impl Fleet {
         end(self.coordinator.take());
     }
 
+    /// Where an agent has its config and state.
+    pub fn agent_dir(&self, name: &str) -> &Path {
+        &self.agents[name].dir
+    }
+
     /// Process id of an agent.
     pub fn agent_pid(&self, name: &str) -> u32 {
         self.agents[name].process.as_ref().unwrap().id()

@@ -222,6 +222,7 @@ impl Agent {
                 oaep_hash: OaepHash::Sha1,
                 ..Capabilities::best()
             }),
+            lost: Vec::new(),
             health: self.health.clone(),
             journal_records: 0,
             clock: clock::unix_ms(),
@@ -330,6 +331,10 @@ impl Fleet for PaperFleet {
                 .and_then(|(report, _)| report.proof.clone());
             proof.filter(|_| agent.is_up).ok_or_else(down)
         })
+    }
+
+    async fn probe(&self, keystore: KeystoreId, _accept: bool) -> Result<(), FleetError> {
+        self.with(keystore, |agent| agent.is_up.then_some(()).ok_or_else(down))
     }
 
     fn wake(&self, keystores: &[KeystoreId]) {

@@ -3,3 +3,4 @@
 mod drift;
 mod luck;
 mod main_job;
+mod probe;

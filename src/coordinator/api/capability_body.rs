@@ -1,0 +1,54 @@
+//! What a token can do, for answers.
+
+use crate::coordinator::api::keystore_body::class;
+use crate::model::capabilities::{Capabilities, KindCapabilities, UsageTrial};
+use crate::model::keystore::OaepHash;
+use crate::rest::capabilities as rest;
+
+/// What a token can do, for an answer.
+pub(crate) fn body(found: &Capabilities, lost: &[String]) -> rest::Pkcs11Capabilities {
+    rest::Pkcs11Capabilities {
+        trials: found.trials,
+        lost: lost.to_vec(),
+        rfc5649: found.rfc5649.map(|mechanism| format!("{mechanism:#x}")),
+        cbc_pad: found.cbc_pad,
+        oaep_hash: match found.oaep_hash {
+            OaepHash::Sha1 => "sha1".to_owned(),
+            OaepHash::Sha256 => "sha256".to_owned(),
+        },
+        copyable: found.copyable,
+        modifiable: found.modifiable,
+        unextractable: found.unextractable,
+        digest_key: found.digest_key,
+        copy: found.copy,
+        duplicates: found.duplicates,
+        atomic_set: found.atomic_set,
+        sessions: found.sessions,
+        kinds: found
+            .kinds
+            .iter()
+            .map(|kind| kind_body(found, kind))
+            .collect(),
+        mechanisms: found
+            .mechanisms
+            .iter()
+            .map(|mechanism| format!("{mechanism:#x}"))
+            .collect(),
+    }
+}
+
+fn kind_body(found: &Capabilities, kind: &KindCapabilities) -> rest::KindCapabilities {
+    let trial = |trial: &UsageTrial| rest::UsageTrial {
+        class: class(trial.class).to_owned(),
+        usage: trial.usage,
+        change: trial.change,
+        answer: trial.answer.clone(),
+        strategy: found.strategy_of(kind, trial.class, trial.usage),
+    };
+    rest::KindCapabilities {
+        algorithm: kind.algorithm,
+        sizes: kind.sizes.clone(),
+        unwrap: kind.unwrap,
+        usages: kind.usages.iter().map(trial).collect(),
+    }
+}
