@@ -455,6 +455,8 @@ impl Driver {
         self.notice_token(&outcome);
         if let TokenOutcome::Done(TokenAnswer::Prepared(prepared)) = &outcome {
             self.notice_prepared(prepared);
+            let probed = Input::Probed(Box::new(prepared.capabilities.clone()));
+            self.inputs.push_back(probed);
         }
         match owner {
             Owner::Machine(ticket) => self.step(Input::Token { ticket, outcome }).await,

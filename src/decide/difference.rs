@@ -4,7 +4,8 @@
 //! means, given how far our own change is.
 
 use crate::decide::status::{Standing, standing};
-use crate::model::desired::{Instance, Intent, Want};
+use crate::model::capabilities::Strategy;
+use crate::model::desired::{Instance, Intent, ObjectPlan, Want};
 use crate::model::difference::{CausedBy, Difference, HealedBy, Reason};
 use crate::model::job::FailureKind;
 use crate::model::keystore::Health;
@@ -156,7 +157,10 @@ const fn caused(standing: &Standing<'_>, reason: Reason) -> Option<CausedBy> {
 fn findings_in(instance: &Instance, live: &Live) -> Vec<Finding> {
     live.report
         .as_ref()
-        .map(|report| findings(&instance.intent, instance.is_target, &report.observation))
+        .map(|report| {
+            let (target, seen) = (instance.is_target, &report.observation);
+            findings(&instance.intent, target, seen, report.strategy)
+        })
         .unwrap_or_default()
 }
 
@@ -171,18 +175,24 @@ const fn holds_under_any_want(reason: Reason) -> bool {
 /// What an observation shows that its intent does not want. Nothing for an observation that is unknown or suspected: those
 /// are no facts. A keystore that was removed from the targets owes only one thing: that nothing there can be used.
 #[must_use]
-pub fn findings(intent: &Intent, is_target: bool, observation: &Observation) -> Vec<Finding> {
+pub fn findings(
+    intent: &Intent,
+    is_target: bool,
+    observation: &Observation,
+    strategy: Strategy,
+) -> Vec<Finding> {
+    let is_due = is_target && ObjectPlan::is_present(intent.want, strategy);
     match observation {
         Observation::Unknown { .. } | Observation::Suspected { .. } => Vec::new(),
-        Observation::Absent { same_label } => absent(intent, is_target, same_label),
+        Observation::Absent { same_label } => absent(intent, is_due, same_label),
         Observation::Present(found) if found.objects.is_empty() => {
-            absent(intent, is_target, &found.same_label)
+            absent(intent, is_due, &found.same_label)
         }
-        Observation::Present(found) => present(intent, is_target, found),
+        Observation::Present(found) => present(intent, is_target, found, strategy),
     }
 }
 
-fn absent(intent: &Intent, is_target: bool, same_label: &[ObjectFacts]) -> Vec<Finding> {
+fn absent(intent: &Intent, is_due: bool, same_label: &[ObjectFacts]) -> Vec<Finding> {
     let moved = same_label
         .iter()
         .find(|facts| facts.holds(&intent.fingerprint))
@@ -193,7 +203,7 @@ fn absent(intent: &Intent, is_target: bool, same_label: &[ObjectFacts]) -> Vec<F
                 format!("the same material under CKA_ID {}", hex(&facts.cka_id)),
             )
         });
-    if intent.want == Want::Destroyed || !is_target {
+    if !is_due {
         return moved.into_iter().collect();
     }
     let expected = expected_id(intent);
@@ -222,10 +232,18 @@ fn expected_id(intent: &Intent) -> String {
     }
 }
 
-fn present(intent: &Intent, is_target: bool, found: &Found) -> Vec<Finding> {
+fn present(intent: &Intent, is_target: bool, found: &Found, strategy: Strategy) -> Vec<Finding> {
     if intent.want == Want::Destroyed {
         let what = list(&found.objects, |facts| facts.class.name().to_owned());
         return vec![Finding::new(Reason::DestroyedKeyPresent, "nothing", what)];
+    }
+    if !ObjectPlan::is_present(intent.want, strategy) {
+        let what = list(&found.objects, |facts| facts.class.name().to_owned());
+        return vec![Finding::new(
+            Reason::NotWithdrawn,
+            "withdrawn: nothing on the token",
+            what,
+        )];
     }
     if !is_target {
         return usable(intent, found)
@@ -374,6 +392,7 @@ fn protection(found: &Found) -> Option<Finding> {
 const fn healed(reason: Reason) -> HealedBy {
     match reason {
         Reason::Missing
+        | Reason::NotWithdrawn
         | Reason::EnabledUnexpectedly
         | Reason::DisabledUnexpectedly
         | Reason::UsageChanged

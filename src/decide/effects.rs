@@ -4,7 +4,8 @@
 //! enables public first and private last (R6). Objects are born disabled (R14). A key that is not the right one is told,
 //! never enabled, never touched.
 
-use crate::model::desired::{CKA_ID_BYTES_MAX, Intent, Want};
+use crate::model::capabilities::Strategy;
+use crate::model::desired::{CKA_ID_BYTES_MAX, Intent, ObjectPlan, Want};
 use crate::model::job::{FailureKind, TokenFailure};
 use crate::model::key::UsageSet;
 use crate::model::observed::{Found, ObjectClass, ObjectFacts};
@@ -61,7 +62,7 @@ impl Obstacle {
 /// # Errors
 /// [`Obstacle`] when nothing may be done. With a restrictive want, what can be restricted comes first as steps, and the
 /// obstacle is told by the next look.
-pub fn effects(intent: &Intent, found: &Found) -> Result<Vec<Step>, Obstacle> {
+pub fn effects(intent: &Intent, found: &Found, strategy: Strategy) -> Result<Vec<Step>, Obstacle> {
     let id_bytes = intent.object.cka_id.len();
     if id_bytes == 0 || id_bytes > CKA_ID_BYTES_MAX {
         return Err(Obstacle::BadId);
@@ -69,28 +70,114 @@ pub fn effects(intent: &Intent, found: &Found) -> Result<Vec<Step>, Obstacle> {
     if fit(intent, found) == Fit::Wrong {
         return Err(Obstacle::WrongKey);
     }
-    match intent.want {
-        Want::Active => activate(intent, found),
-        Want::Deactivated => deactivate(intent, found),
-        Want::Destroyed => destroy(intent, found),
+    match (intent.want, strategy) {
+        (Want::Destroyed, _) => destroy(intent, found),
+        (Want::Active, Strategy::Withdraw) => bring(intent, found),
+        (Want::Deactivated, Strategy::Withdraw) => withdraw(intent, found),
+        (Want::Active | Want::Deactivated, Strategy::Flags) => set(intent, found),
+        (Want::Active | Want::Deactivated, Strategy::Copy) => {
+            if let Some(steps) = collapse(intent, found) {
+                return Ok(steps);
+            }
+            let steps = set(intent, found)?.into_iter();
+            Ok(steps.map(by_copy).collect())
+        }
     }
 }
 
-/// Whether what was found is what the intent wants: one object of each class, usages, label, and the right key.
+/// By attributes that are set.
+fn set(intent: &Intent, found: &Found) -> Result<Vec<Step>, Obstacle> {
+    if intent.want == Want::Active {
+        activate(intent, found)
+    } else {
+        deactivate(intent, found)
+    }
+}
+
+fn by_copy(step: Step) -> Step {
+    if let Step::SetUsage { class, usage } = step {
+        Step::Replace { class, usage }
+    } else {
+        step
+    }
+}
+
+/// Several objects of a class under an id that we gave are what a crash between copying and destroying leaves: each class is
+/// made one again. The step compares every one of them first.
+fn collapse(intent: &Intent, found: &Found) -> Option<Vec<Step>> {
+    let doubled = matches!(disorder(intent, found)?, Obstacle::Duplicated(_));
+    if !doubled || !is_named_by_us(intent) || !is_complete(intent, found) {
+        return None;
+    }
+    let replace = |class| Step::Replace {
+        class,
+        usage: intent.object.usage_under(intent.want, class),
+    };
+    let (mut steps, proof): (Vec<Step>, Step) = match intent.want {
+        Want::Active => (
+            private_first(intent).rev().map(replace).collect(),
+            Step::ProveEnabled,
+        ),
+        Want::Deactivated | Want::Destroyed => (
+            private_first(intent).map(replace).collect(),
+            Step::ProveDisabled,
+        ),
+    };
+    steps.push(proof);
+    Some(steps)
+}
+
+/// Nothing of it stays on the token; the repository keeps it.
+fn withdraw(intent: &Intent, found: &Found) -> Result<Vec<Step>, Obstacle> {
+    let withdrawn = |step| {
+        if let Step::Destroy { class } = step {
+            Step::Withdraw { class }
+        } else {
+            step
+        }
+    };
+    Ok(destroy(intent, found)?.into_iter().map(withdrawn).collect())
+}
+
+/// Installs it with its usage on; what is there otherwise is withdrawn first.
+fn bring(intent: &Intent, found: &Found) -> Result<Vec<Step>, Obstacle> {
+    if let Some(obstacle) = disorder(intent, found) {
+        return Err(obstacle);
+    }
+    if is_as_wanted(intent, found) {
+        return match fit(intent, found) {
+            Fit::Right => Ok(vec![Step::ProveEnabled]),
+            Fit::Wrong | Fit::Unproved => Err(unproved(found)),
+        };
+    }
+    if let Some(object) = found.same_label.first() {
+        return Err(Obstacle::LabelTaken(object.class));
+    }
+    let mut steps = withdraw(intent, found)?;
+    steps.extend([Step::InstallEnabled, Step::ProveEnabled]);
+    Ok(steps)
+}
+
+/// Whether what was found is what the intent wants: one object of each class, usages, label, and the right key; or nothing,
+/// where the strategy has it so.
 #[must_use]
-pub fn met(intent: &Intent, found: &Found) -> bool {
-    if intent.want == Want::Destroyed {
+pub fn met(intent: &Intent, found: &Found, strategy: Strategy) -> bool {
+    if !ObjectPlan::is_present(intent.want, strategy) {
         return found.objects.is_empty();
     }
-    let label = printable(&intent.object.label);
-    let classes = intent.object.spec.class().objects();
     let right = match fit(intent, found) {
         Fit::Right => true,
         Fit::Unproved => intent.want == Want::Deactivated && is_named_by_us(intent),
         Fit::Wrong => false,
     };
-    right
-        && found.objects.len() == classes.len()
+    right && is_as_wanted(intent, found)
+}
+
+/// One object of each class, with usages and label as wanted; whether it is the right key is another question.
+fn is_as_wanted(intent: &Intent, found: &Found) -> bool {
+    let label = printable(&intent.object.label);
+    let classes = intent.object.spec.class().objects();
+    found.objects.len() == classes.len()
         && classes.iter().all(|&class| {
             of_class(found, class).any(|object| {
                 object.usage == intent.object.usage_under(intent.want, class)

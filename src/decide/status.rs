@@ -173,7 +173,8 @@ fn done<'a>(instance: &Instance, report: &Report) -> Standing<'a> {
         Observation::Absent { .. } => None,
         Observation::Present(found) => Some(found).filter(|found| !found.objects.is_empty()),
     };
-    if !findings(intent, instance.is_target, &report.observation).is_empty() {
+    let seen = &report.observation;
+    if !findings(intent, instance.is_target, seen, report.strategy).is_empty() {
         return Standing::Drift;
     }
     // Nothing is there, and rightly so: a destroyed key, or one removed from here and gone since.

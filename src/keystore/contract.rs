@@ -3,9 +3,12 @@
 //! Give it two empty tokens, one that may generate keys and one that only receives. It binds both and leaves nothing else
 //! on them but the agents' own keys.
 
+mod strategies;
+
 use uuid::Uuid;
 
 use crate::keystore::Keystore;
+use crate::model::capabilities::Strategy;
 use crate::model::desired::{ObjectPlan, Want};
 use crate::model::ids::{Epoch, KeyVersionId, KeystoreId};
 use crate::model::job::{
@@ -63,6 +66,8 @@ pub fn check<K: Keystore>(internal: &mut K, external: &mut K, specs: &[KeySpec])
         stage.process_only(&key)?;
         stage.installing_again_adopts(&key)?;
         stage.nothing_but_the_right_key(&key)?;
+        stage.by_copy(&key)?;
+        stage.by_withdrawal(&key)?;
     }
     if let [spec, ..] = specs {
         let key = stage.key(*spec, "contract/a")?;
@@ -139,6 +144,7 @@ impl<K: Keystore> Stage<'_, K> {
             usage: spec.default_usage(),
             deactivated_usage: DeactivatedUsage::None,
             salt: salt.clone(),
+            strategy: Strategy::Flags,
         };
         let job = TokenJob::Generate {
             version,
@@ -180,7 +186,7 @@ impl<K: Keystore> Stage<'_, K> {
     }
 
     fn job(&mut self, key: &Key, steps: Vec<Step>) -> Outcome<RunJob> {
-        let envelope = if steps.contains(&Step::Install) {
+        let envelope = if steps.iter().any(Step::needs_material) {
             Some(self.envelope(key)?)
         } else {
             None

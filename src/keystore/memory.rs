@@ -329,13 +329,19 @@ impl State {
         let plan = &job.object;
         match step {
             Step::Install => self.install(job)?,
+            Step::InstallEnabled => self.install_enabled(job)?,
             Step::SetUsage { class, usage } => self.usage(job, *class, *usage, fault)?,
+            Step::Replace { class, usage } => self.replace(job, *class, *usage)?,
             Step::SetLabel { class } => {
                 for object in self.of_class(plan, *class)? {
                     object.label.clone_from(&plan.label);
                 }
             }
-            Step::Destroy { class } => {
+            Step::Withdraw { .. } if job.envelope.is_none() => {
+                let detail = "no envelope came: nothing shows that the repository holds the key";
+                return Err(failure(FailureKind::NeedsMaterial, "withdraw", detail));
+            }
+            Step::Destroy { class } | Step::Withdraw { class } => {
                 let gone = |o: &Object| o.cka_id == plan.cka_id && o.class == *class;
                 self.objects.retain(|_, object| !gone(object));
             }
@@ -367,6 +373,40 @@ impl State {
                 return Err(failure(FailureKind::Refused, "C_SetAttributeValue", detail));
             }
             object.usage = usage;
+        }
+        Ok(())
+    }
+
+    /// One copy with other usages takes the place of all.
+    fn replace(&mut self, job: &RunJob, class: ObjectClass, usage: UsageSet) -> Outcome<()> {
+        let plan = &job.object;
+        let right =
+            |object: &Object| object.material.fingerprint(plan.spec, &plan.salt) == job.fingerprint;
+        if !self.of_class(plan, class)?.all(|object| right(object)) {
+            let detail = "another key is under the CKA_ID: it is left as it is";
+            return Err(failure(FailureKind::WrongKey, "fingerprint", detail));
+        }
+        let Some(first) = self.of_class(plan, class)?.next().cloned() else {
+            return Ok(());
+        };
+        let old = |o: &Object| o.cka_id == plan.cka_id && o.class == class;
+        self.objects.retain(|_, object| !old(object));
+        self.insert(Object {
+            usage: usage.for_class(class),
+            label: plan.label.clone(),
+            ..first
+        });
+        Ok(())
+    }
+
+    fn install_enabled(&mut self, job: &RunJob) -> Outcome<()> {
+        self.install(job)?;
+        let plan = &job.object;
+        for class in plan.spec.class().objects() {
+            let usage = plan.usage_under(Want::Active, *class);
+            for object in self.of_class(plan, *class)? {
+                object.usage = usage;
+            }
         }
         Ok(())
     }

@@ -189,10 +189,13 @@ impl FlagChange {
 }
 
 /// How a key is enabled and disabled on a token (design.md 5).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(
+    Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
 #[serde(rename_all = "snake_case")]
 pub enum Strategy {
     /// The usage attributes are set.
+    #[default]
     Flags,
     /// A copy with other attributes takes the place of the object.
     Copy,
@@ -203,6 +206,12 @@ pub enum Strategy {
 impl Strategy {
     /// All of them, the weakest first.
     pub const ALL: [Self; 3] = [Self::Flags, Self::Copy, Self::Withdraw];
+
+    /// The strategy of that name.
+    #[must_use]
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|one| one.name() == name)
+    }
 
     /// The name in API and CLI.
     #[must_use]
@@ -250,13 +259,14 @@ impl Capabilities {
             .is_some_and(|kind| kind.sizes.contains(&spec.bits()))
     }
 
-    /// The weakest strategy that truly disables a key of this plan: every usage that goes off must hold.
+    /// How a key of this plan is disabled: the weakest strategy by which every usage that goes off is truly barred, and at
+    /// least the one that the plan demands. Of a kind that was not tried nothing is known: the plan's.
     #[must_use]
     pub fn strategy(&self, plan: &ObjectPlan) -> Strategy {
+        let mut worst = plan.strategy;
         let Some(kind) = self.kind(plan.spec.algorithm()) else {
-            return Strategy::Withdraw;
+            return worst;
         };
-        let mut worst = Strategy::Flags;
         for &class in plan.spec.class().objects() {
             let active = plan.usage_under(Want::Active, class);
             let kept = plan.usage_under(Want::Deactivated, class);

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::model::canonical::Canonical;
+use crate::model::capabilities::Strategy;
 use crate::model::ids::{Digest, Generation, KeyVersionId, KeystoreId};
 use crate::model::key::{DeactivatedUsage, KeySpec, UsageSet};
 use crate::model::observed::{Fingerprint, ObjectClass};
@@ -49,9 +50,21 @@ pub struct ObjectPlan {
     pub deactivated_usage: DeactivatedUsage,
     /// The vault's salt for fingerprints.
     pub salt: Vec<u8>,
+    /// The weakest strategy that will do; the agent takes a stronger one where its token needs it.
+    #[serde(default)]
+    pub strategy: Strategy,
 }
 
 impl ObjectPlan {
+    /// Whether objects of it are on the token under a want that is carried out by a strategy.
+    #[must_use]
+    pub const fn is_present(want: Want, strategy: Strategy) -> bool {
+        match (want, strategy) {
+            (Want::Active, _) | (Want::Deactivated, Strategy::Flags | Strategy::Copy) => true,
+            (Want::Deactivated, Strategy::Withdraw) | (Want::Destroyed, _) => false,
+        }
+    }
+
     /// Usage that an object of this class has under a want; nothing for `Destroyed`.
     #[must_use]
     pub fn usage_under(&self, want: Want, class: ObjectClass) -> UsageSet {
@@ -90,7 +103,7 @@ impl Intent {
             DeactivatedUsage::None => "none",
             DeactivatedUsage::ProcessOnly => "process_only",
         };
-        let canonical = Canonical::new("lockstep/intent/1")
+        let canonical = Canonical::new("lockstep/intent/2")
             .bytes(self.version.uuid().as_bytes())
             .bytes(self.keystore.uuid().as_bytes())
             .number(self.generation.0)
@@ -105,6 +118,7 @@ impl Intent {
             .bytes(&object.salt)
             .text(self.fingerprint.method.name())
             .bytes(&self.fingerprint.value.0)
+            .text(object.strategy.name())
             .digest()
     }
 

@@ -13,6 +13,8 @@ pub enum Reason {
     Missing,
     /// Missing, and an object with its label and fingerprint has another CKA_ID.
     IdChanged,
+    /// Deactivated keys are withdrawn from this keystore, and it is still there.
+    NotWithdrawn,
     /// Its label now belongs to another object, and its own is missing; or an install found the label taken.
     LabelTaken,
     /// The material is another.
@@ -60,6 +62,7 @@ impl Reason {
         match self {
             Self::Missing => "missing",
             Self::IdChanged => "id_changed",
+            Self::NotWithdrawn => "not_withdrawn",
             Self::LabelTaken => "label_taken",
             Self::WrongKey => "wrong_key",
             Self::EnabledUnexpectedly => "enabled_unexpectedly",

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::model::canonical::Canonical;
-use crate::model::capabilities::Capabilities;
+use crate::model::capabilities::{Capabilities, Strategy};
 use crate::model::desired::{Applied, Intent, Want};
 use crate::model::ids::{
     BootId, Digest, Generation, KeyVersionId, KeystoreId, SessionNumber, Term,
@@ -236,6 +236,8 @@ pub struct Report {
     pub proof_age_ms: u64,
     /// Age of the look, milliseconds.
     pub look_age_ms: u64,
+    /// How the agent enables and disables this instance.
+    pub strategy: Strategy,
 }
 
 /// How far an agent is with the intent in its journal.

@@ -16,6 +16,7 @@ impl From<ObjectPlan> for v1::ObjectPlan {
             usage: u32::from(plan.usage.bits()),
             deactivated_usage: v1::DeactivatedUsage::from(plan.deactivated_usage).into(),
             salt: plan.salt,
+            strategy: v1::Strategy::from(plan.strategy).into(),
         }
     }
 }
@@ -37,6 +38,7 @@ impl TryFrom<v1::ObjectPlan> for ObjectPlan {
                 "deactivated_usage",
             )?,
             salt: at_most(raw.salt, SALT_BYTES_MAX, "salt")?,
+            strategy: word::<v1::Strategy, _>(raw.strategy, "strategy")?,
         })
     }
 }

@@ -1,6 +1,6 @@
 //! Key kinds, usage bits, and the plain words that protobuf has as enums.
 
-use crate::model::capabilities::{Duplicates, FlagChange, Unwrap};
+use crate::model::capabilities::{Duplicates, FlagChange, Strategy, Unwrap};
 use crate::model::desired::Want;
 use crate::model::job::FailureKind;
 use crate::model::key::{Algorithm, DeactivatedUsage, KeySpec, UsageSet};
@@ -42,6 +42,7 @@ words!(OaepHash: Sha1, Sha256);
 words!(Duplicates: Allowed, Refused, Overwrites);
 words!(Unwrap: Honest, Staged, Impossible);
 words!(FlagChange: Enforced, ReadBack, NotEnforced, Refused);
+words!(Strategy: Flags, Copy, Withdraw);
 words!(Variant: Internal, External);
 words!(ProofKind: Tried, ReadBack);
 words!(FailureKind: Retry, Restart, Refused, NeedsMaterial, WrongKey, LabelTaken, WrongPin, PinLocked, NoToken);

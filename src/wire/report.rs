@@ -74,6 +74,7 @@ impl From<Report> for v1::Report {
             proof: report.proof.map(Into::into),
             proof_age_ms: report.proof_age_ms,
             look_age_ms: report.look_age_ms,
+            strategy: v1::Strategy::from(report.strategy).into(),
         }
     }
 }
@@ -90,6 +91,7 @@ impl TryFrom<v1::Report> for Report {
             proof: optional(raw.proof, "proof")?,
             proof_age_ms: raw.proof_age_ms,
             look_age_ms: raw.look_age_ms,
+            strategy: word::<v1::Strategy, _>(raw.strategy, "strategy")?,
         })
     }
 }

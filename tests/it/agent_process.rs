@@ -3,6 +3,7 @@
 use std::os::unix::fs::PermissionsExt as _;
 
 use lockstep::model::canonical::sha256;
+use lockstep::model::capabilities::Strategy;
 use lockstep::model::desired::{Intent, ObjectPlan, Want};
 use lockstep::model::ids::{Generation, KeyVersionId, KeystoreId, SessionNumber, Term};
 use lockstep::model::key::{Algorithm, DeactivatedUsage, KeySpec, UsageSet};
@@ -163,6 +164,7 @@ fn never(keystore: KeystoreId) -> Intent {
             usage: UsageSet::NONE,
             deactivated_usage: DeactivatedUsage::None,
             salt: vec![7; 32],
+            strategy: Strategy::Flags,
         },
         fingerprint: Fingerprint {
             method: FingerprintMethod::DigestKey,
@@ -535,6 +537,7 @@ async fn a_key_goes_from_one_token_to_another_if_its_source_is_listed() {
             usage: birth.spec.default_usage(),
             deactivated_usage: DeactivatedUsage::None,
             salt: birth.salt.clone(),
+            strategy: Strategy::Flags,
         },
         fingerprint: birth.fingerprint,
         ..never(away.keystore())

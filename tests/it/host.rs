@@ -12,6 +12,7 @@ use lockstep::keystore::host::blocking::BlockingHost;
 use lockstep::keystore::host::frame;
 use lockstep::keystore::host::handle::{HostConfig, HostHandle, HostLimits, HostState, HostStatus};
 use lockstep::keystore::host::protocol::{Answer, Pin, Request, Setup};
+use lockstep::model::capabilities::Strategy;
 use lockstep::model::desired::ObjectPlan;
 use lockstep::model::ids::Digest;
 use lockstep::model::job::{
@@ -60,6 +61,7 @@ fn plan(script: &str) -> ObjectPlan {
         usage: UsageSet::NONE,
         deactivated_usage: DeactivatedUsage::None,
         salt: Vec::new(),
+        strategy: Strategy::Flags,
     }
 }
 

@@ -7,7 +7,7 @@ use lockstep::keystore::Keystore as _;
 use lockstep::keystore::contract;
 use lockstep::keystore::memory::MemoryToken;
 use lockstep::keystore::pkcs11::token::{Pkcs11Config, Pkcs11Token};
-use lockstep::model::capabilities::{Duplicates, FlagChange, SESSIONS_TRIED, Unwrap};
+use lockstep::model::capabilities::{Duplicates, FlagChange, SESSIONS_TRIED, Strategy, Unwrap};
 use lockstep::model::desired::ObjectPlan;
 use lockstep::model::ids::KeyVersionId;
 use lockstep::model::job::{
@@ -195,6 +195,7 @@ impl Stage {
             usage: spec.default_usage(),
             deactivated_usage: DeactivatedUsage::None,
             salt,
+            strategy: Strategy::Flags,
         };
         let mut stage = Self {
             home,

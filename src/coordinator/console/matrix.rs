@@ -345,6 +345,7 @@ const fn short(reason: Reason) -> &'static str {
     match reason {
         Reason::Missing => "Missing",
         Reason::IdChanged => "Id changed",
+        Reason::NotWithdrawn => "Still there",
         Reason::LabelTaken => "Label taken",
         Reason::WrongKey => "Wrong key",
         Reason::EnabledUnexpectedly => "Usable!",

@@ -3,6 +3,7 @@
 use crate::coordinator::ops::Ops;
 use crate::coordinator::ops::errors::OpsError;
 use crate::coordinator::store::Write;
+use crate::model::capabilities::Strategy;
 use crate::model::desired::{Instance, Intent, ObjectPlan, Want};
 use crate::model::ids::{Generation, KeystoreId};
 use crate::model::key::ManagedKey;
@@ -48,6 +49,7 @@ impl Ops {
                 usage: key.usage,
                 deactivated_usage: key.deactivated_usage,
                 salt: salt.to_vec(),
+                strategy: Strategy::Flags,
             },
             fingerprint,
         })

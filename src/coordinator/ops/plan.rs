@@ -8,7 +8,8 @@ use crate::coordinator::ops::errors::OpsError;
 use crate::coordinator::ops::intents::{self, Wish};
 use crate::coordinator::ops::targets::retarget;
 use crate::decide::effects::effects;
-use crate::model::desired::{Instance, Want};
+use crate::model::capabilities::Strategy;
+use crate::model::desired::{Instance, Intent, Want};
 use crate::model::ids::{KeyId, KeystoreId};
 use crate::model::key::ManagedKey;
 use crate::model::lifecycle::{Action, ManagedState};
@@ -124,19 +125,29 @@ impl Ops {
             steps: Vec::new(),
             refused: None,
         };
+        let strategy = self.strategy(&intent);
         match found(&live, before.is_some()) {
             Err(why) => planned.refused = Some(why),
-            Ok(found) => match effects(&intent, &found) {
+            Ok(found) => match effects(&intent, &found, strategy) {
                 Err(obstacle) => planned.refused = Some(obstacle.to_string()),
                 Ok(steps) => {
                     planned.steps = steps.iter().map(Step::describe).collect();
-                    if steps.contains(&Step::Install) {
+                    if steps.iter().any(Step::needs_material) {
                         planned.refused = self.without_material(key, wish.keystore).await?;
                     }
                 }
             },
         }
         Ok(planned)
+    }
+
+    /// How the agent would enable and disable the key, as far as it is known what its token can do.
+    fn strategy(&self, intent: &Intent) -> Strategy {
+        let described = self.fleet.live_keystore(intent.keystore).description;
+        let known = described.and_then(|description| description.capabilities);
+        known.map_or(intent.object.strategy, |known| {
+            known.strategy(&intent.object)
+        })
     }
 
     /// Why the material could not get there now.

@@ -93,6 +93,7 @@ const fn is_about_facts(reason: Reason) -> bool {
     match reason {
         Reason::Missing
         | Reason::IdChanged
+        | Reason::NotWithdrawn
         | Reason::LabelTaken
         | Reason::WrongKey
         | Reason::EnabledUnexpectedly
@@ -121,6 +122,9 @@ pub const fn reason_words(reason: Reason) -> &'static str {
     match reason {
         Reason::Missing => "the key is missing from the token",
         Reason::IdChanged => "the key's id on the token was changed",
+        Reason::NotWithdrawn => {
+            "the key is still on a token that deactivated keys are withdrawn from"
+        }
         Reason::LabelTaken => "another object has the key's label",
         Reason::WrongKey => "another key is in its place",
         Reason::EnabledUnexpectedly => "the key is usable and should not be",

@@ -53,6 +53,7 @@ impl Machine {
     /// The look is here: decide and act.
     pub(crate) fn act(&mut self, turn: &mut Turn<'_>, version: KeyVersionId, found: Found) {
         self.believe(turn.now, version, found);
+        let strategy = self.strategy_of(version);
         let Some(instance) = self.instances.get_mut(&version) else {
             return;
         };
@@ -65,7 +66,7 @@ impl Machine {
         let Some(carrying) = instance.carrying() else {
             return;
         };
-        let mut steps = match effects(&intent, &found) {
+        let mut steps = match effects(&intent, &found, strategy) {
             Ok(steps) => steps,
             Err(obstacle) => return self.halt(version, Trouble::Failed(obstacle.failure())),
         };
@@ -76,8 +77,9 @@ impl Machine {
             carrying.gone = None;
         }
         let mut partial = false;
-        if steps.contains(&Step::Install) && carrying.material.is_none() {
-            let restricting = |step: &Step| matches!(step, Step::SetUsage { .. });
+        if steps.iter().any(Step::needs_material) && carrying.material.is_none() {
+            let restricting =
+                |step: &Step| matches!(step, Step::SetUsage { .. } | Step::Replace { .. });
             steps = steps.into_iter().take_while(restricting).collect();
             if steps.is_empty() {
                 let trouble = no_material(carrying);
@@ -85,7 +87,7 @@ impl Machine {
             }
             partial = true;
         }
-        let installs = steps.contains(&Step::Install);
+        let installs = steps.iter().any(Step::needs_material);
         let job = RunJob {
             object: intent.object,
             fingerprint: intent.fingerprint,
@@ -117,6 +119,7 @@ impl Machine {
             Err(miss) => return self.stumble(turn, version, miss),
         };
         self.believe(turn.now, version, ran.found);
+        let strategy = self.strategy_of(version);
         let Some(instance) = self.instances.get_mut(&version) else {
             return;
         };
@@ -127,7 +130,7 @@ impl Machine {
             .sight
             .last
             .as_ref()
-            .is_some_and(|seen| met(&instance.intent, &seen.found));
+            .is_some_and(|seen| met(&instance.intent, &seen.found, strategy));
         let want = instance.intent.want;
         if let Some(carrying) = instance.carrying() {
             carrying.trouble = None;

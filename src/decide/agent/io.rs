@@ -1,6 +1,7 @@
 //! What goes into the agent's machine and what comes out of it.
 
 use crate::decide::agent::record::JournalRecord;
+use crate::model::capabilities::Capabilities;
 use crate::model::desired::Intent;
 use crate::model::ids::{BootId, Digest, Epoch, KeyVersionId, KeystoreId, Term};
 use crate::model::job::{TokenFailure, TokenJob, TokenOutcome};
@@ -128,6 +129,9 @@ pub enum Input {
         /// What came of it.
         outcome: TokenOutcome,
     },
+    /// What the token can do, when it was tried and whenever it is tried again. Before that, keys are enabled and disabled as
+    /// their plans demand; whatever does not hold then is found out by the proof.
+    Probed(Box<Capabilities>),
     /// The unary call `Prove`; the process has checked its session number with `Machine::session`.
     Prove {
         /// The process's own number for the call.

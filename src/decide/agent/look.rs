@@ -6,7 +6,8 @@ use crate::decide::agent::job::{Doing, Miss};
 use crate::decide::agent::queue::{Lane, Task};
 use crate::decide::agent::{Machine, Turn};
 use crate::decide::effects::met;
-use crate::model::desired::Want;
+use crate::model::capabilities::Strategy;
+use crate::model::desired::ObjectPlan;
 use crate::model::ids::KeyVersionId;
 use crate::model::job::TokenJob;
 use crate::model::observed::{Found, Observation};
@@ -45,6 +46,7 @@ impl Machine {
             proof: None,
             proof_age_ms: 0,
             look_age_ms: 0,
+            strategy: Strategy::Flags,
         };
         self.send(turn, stream, UpBody::Reports(vec![report]));
     }
@@ -111,6 +113,7 @@ impl Machine {
 
     /// Takes a look as true.
     pub(crate) fn believe(&mut self, now: u64, version: KeyVersionId, found: Found) {
+        let strategy = self.strategy_of(version);
         let Some(instance) = self.instances.get_mut(&version) else {
             return;
         };
@@ -119,7 +122,7 @@ impl Machine {
             (Some(seen), None) => differs(&seen.found, &found),
             (None, _) | (Some(_), Some(_)) => true,
         };
-        let is_met = met(&instance.intent, &found);
+        let is_met = met(&instance.intent, &found, strategy);
         instance.sight.suspected_since = None;
         instance.sight.why_unknown = None;
         instance.sight.last = Some(Seen {
@@ -139,7 +142,7 @@ impl Machine {
             instance.proof = None;
         } else if instance.proof.is_none()
             && !instance.sight.proof_tried
-            && instance.intent.want != Want::Destroyed
+            && ObjectPlan::is_present(instance.intent.want, strategy)
         {
             self.queue.push(Lane::Recheck, Task::Prove(version));
         }

@@ -40,6 +40,7 @@ use crate::decide::agent::report::Telling;
 use crate::decide::agent::scan::Watch;
 use crate::decide::agent::session::Line;
 use crate::decide::agent::take::Writing;
+use crate::model::capabilities::{Capabilities, Strategy};
 use crate::model::desired::{Applied, Intent};
 use crate::model::ids::{KeyVersionId, SessionNumber, Term};
 use crate::model::keystore::{Health, Marker};
@@ -70,6 +71,8 @@ pub struct Machine {
     journal_at: u64,
 
     // The token.
+    /// What it can do; none before it was tried in this run.
+    capabilities: Option<Box<Capabilities>>,
     token_health: Health,
     flight: Option<Flight>,
     queue: Queue,
@@ -110,6 +113,7 @@ impl Machine {
             taking: BTreeMap::new(),
             journal_failure: None,
             journal_at: 0,
+            capabilities: None,
             token_health: Health::Starting,
             flight: None,
             queue: Queue::default(),
@@ -188,6 +192,7 @@ impl Machine {
             Input::Heartbeat { stream, wanted: _ } => self.heartbeat(turn, stream),
             Input::JournalWritten { ticket, result } => self.written(turn, ticket, result),
             Input::Token { ticket, outcome } => self.landed(turn, ticket, outcome),
+            Input::Probed(capabilities) => self.probed(capabilities),
             Input::Prove { request, version } => self.prove_asked(turn, request, version),
         }
         self.due(turn);
@@ -246,6 +251,24 @@ impl Machine {
             .chain(intents)
             .map(JournalRecord::V1)
             .collect()
+    }
+
+    /// What was found decides how keys are enabled and disabled from now on; what is there is told again by it.
+    fn probed(&mut self, capabilities: Box<Capabilities>) {
+        if self.capabilities.as_ref() != Some(&capabilities) {
+            self.capabilities = Some(capabilities);
+            self.telling.dirty.extend(self.instances.keys());
+        }
+    }
+
+    /// How an instance is enabled and disabled.
+    fn strategy_of(&self, version: KeyVersionId) -> Strategy {
+        let plan = self.instances.get(&version).map(|it| &it.intent.object);
+        match (&self.capabilities, plan) {
+            (Some(capabilities), Some(plan)) => capabilities.strategy(plan),
+            (None, Some(plan)) => plan.strategy,
+            (_, None) => Strategy::Flags,
+        }
     }
 
     fn ticket(&mut self) -> Ticket {

@@ -6,7 +6,7 @@ use crate::decide::agent::job::{Doing, Miss};
 use crate::decide::agent::look::Why;
 use crate::decide::agent::queue::{Lane, Task};
 use crate::decide::agent::{Machine, Turn};
-use crate::model::desired::Want;
+use crate::model::desired::{ObjectPlan, Want};
 use crate::model::ids::KeyVersionId;
 use crate::model::job::{Ran, RunJob, TokenJob};
 use crate::model::step::Step;
@@ -37,6 +37,7 @@ impl Machine {
 
     /// Tries the operations that the want allows or forbids.
     pub(crate) fn prove(&mut self, turn: &mut Turn<'_>, version: KeyVersionId) {
+        let strategy = self.strategy_of(version);
         let Some(instance) = self.instances.get_mut(&version) else {
             return;
         };
@@ -45,9 +46,11 @@ impl Machine {
             return self.answer_prove(turn, version, &result);
         }
         let step = match instance.intent.want {
+            want if !ObjectPlan::is_present(want, strategy) => {
+                return self.inspect(turn, version, Why::Prove);
+            }
             Want::Active => Step::ProveEnabled,
-            Want::Deactivated => Step::ProveDisabled,
-            Want::Destroyed => return self.inspect(turn, version, Why::Prove),
+            Want::Deactivated | Want::Destroyed => Step::ProveDisabled,
         };
         instance.sight.proof_tried = true;
         let hints = instance.sight.last.as_ref();

@@ -158,6 +158,7 @@ impl Machine {
             proof: proof.map(|kept: &Kept| kept.proof.clone()),
             proof_age_ms: proof.map_or(0, |kept| kept.age_ms(wall)),
             look_age_ms: seen.map_or(0, |seen| now.saturating_sub(seen.at_ms)),
+            strategy: self.strategy_of(version),
         }
     }
 }

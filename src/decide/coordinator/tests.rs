@@ -1,6 +1,7 @@
 //! Scripts: what comes in, what must go out.
 
 use crate::decide::coordinator::{Input, Machine, Moment, Output};
+use crate::model::capabilities::Strategy;
 use crate::model::desired::{Instance, Intent, ObjectPlan, Want};
 use crate::model::ids::{
     BootId, Digest, Generation, KeyVersionId, KeystoreId, Revision, SessionNumber, Term,
@@ -31,6 +32,7 @@ fn instance(n: u128, generation: u64, want: Want) -> Instance {
         usage: UsageSet::of(&[Usage::Encrypt, Usage::Decrypt]),
         deactivated_usage: DeactivatedUsage::None,
         salt: vec![0; 32],
+        strategy: Strategy::Flags,
     };
     let intent = Intent {
         version: version(n),
@@ -57,6 +59,7 @@ fn report(of: &Instance, progress: Progress, observation: Observation) -> Report
         proof: None,
         proof_age_ms: 0,
         look_age_ms: 0,
+        strategy: Strategy::Flags,
     }
 }
 

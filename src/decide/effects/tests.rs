@@ -3,10 +3,12 @@
 use uuid::Uuid;
 
 use crate::decide::effects::{Obstacle, effects, met};
+use crate::model::capabilities::Strategy;
 use crate::model::desired::{Intent, ObjectPlan, Want};
 use crate::model::ids::{Digest, Generation, KeyVersionId, KeystoreId};
 use crate::model::key::{Algorithm, DeactivatedUsage, KeySpec, Usage, UsageSet};
 use crate::model::observed::{Fingerprint, FingerprintMethod, Found, ObjectClass, ObjectFacts};
+use crate::model::step::Step;
 
 const VERSION: Uuid = Uuid::from_u128(7);
 
@@ -29,6 +31,7 @@ fn intent(want: Want, algorithm: Algorithm, deactivated_usage: DeactivatedUsage)
             usage: spec.default_usage(),
             deactivated_usage,
             salt: vec![1; 32],
+            strategy: Strategy::Flags,
         },
         fingerprint: Fingerprint {
             method,
@@ -67,10 +70,10 @@ fn found(intent: &Intent, objects: &[(ObjectClass, &[Usage])]) -> Found {
 
 /// Steps as people read them, or the obstacle; `;` between them.
 fn told(intent: &Intent, found: &Found) -> String {
-    match effects(intent, found) {
+    match effects(intent, found, Strategy::Flags) {
         Ok(steps) => steps
             .iter()
-            .map(crate::model::step::Step::describe)
+            .map(Step::describe)
             .collect::<Vec<_>>()
             .join("; "),
         Err(obstacle) => format!("no: {obstacle}"),
@@ -195,7 +198,7 @@ fn labels_are_set_back() {
     let wanted = secret(Want::Deactivated);
     let mut there = found(&wanted, &[(SECRET, &[])]);
     there.objects[0].label = "renamed".to_owned();
-    assert!(!met(&wanted, &there));
+    assert!(!met(&wanted, &there, Strategy::Flags));
     assert_eq!(
         told(&wanted, &there),
         format!("set the label of the secret key; {REFUSED}")
@@ -211,8 +214,11 @@ fn another_key_is_never_enabled_disabled_or_destroyed() {
             method: FingerprintMethod::DigestKey,
             value: Digest([2; 32]),
         });
-        assert_eq!(effects(&wanted, &there), Err(Obstacle::WrongKey));
-        assert!(!met(&wanted, &there));
+        assert_eq!(
+            effects(&wanted, &there, Strategy::Flags),
+            Err(Obstacle::WrongKey)
+        );
+        assert!(!met(&wanted, &there, Strategy::Flags));
     }
 }
 
@@ -225,7 +231,7 @@ fn without_a_fingerprint_only_our_own_names_are_restricted() {
     let active = secret(Want::Active);
     let there = without(found(&active, &[(SECRET, &[])]));
     assert!(matches!(
-        effects(&active, &there),
+        effects(&active, &there, Strategy::Flags),
         Err(Obstacle::Unproved { .. })
     ));
     let disabled = secret(Want::Deactivated);
@@ -239,7 +245,7 @@ fn without_a_fingerprint_only_our_own_names_are_restricted() {
         adopted.object.cka_id = vec![9];
         let there = without(found(&adopted, &[(SECRET, &[Usage::Encrypt])]));
         assert!(matches!(
-            effects(&adopted, &there),
+            effects(&adopted, &there, Strategy::Flags),
             Err(Obstacle::Unproved { .. })
         ));
     }
@@ -254,7 +260,7 @@ fn values_of_another_method_prove_nothing() {
         value: wanted.fingerprint.value,
     });
     assert!(matches!(
-        effects(&wanted, &there),
+        effects(&wanted, &there, Strategy::Flags),
         Err(Obstacle::Unproved { .. })
     ));
 }
@@ -325,7 +331,10 @@ fn a_taken_label_stops_an_install_and_nothing_else() {
     let wanted = secret(Want::Active);
     let mut there = Found::default();
     there.same_label.push(object(SECRET, &[]));
-    assert_eq!(effects(&wanted, &there), Err(Obstacle::LabelTaken(SECRET)));
+    assert_eq!(
+        effects(&wanted, &there, Strategy::Flags),
+        Err(Obstacle::LabelTaken(SECRET))
+    );
     let wanted = pair(Want::Deactivated);
     let mut there = found(&wanted, &[(PRIVATE, &[Usage::Sign])]);
     there.same_label.push(object(PUBLIC, &[]));
@@ -337,7 +346,10 @@ fn ids_that_would_match_anything_are_refused() {
     for id in [Vec::new(), vec![0; 65]] {
         let mut wanted = secret(Want::Destroyed);
         wanted.object.cka_id = id;
-        assert_eq!(effects(&wanted, &Found::default()), Err(Obstacle::BadId));
+        assert_eq!(
+            effects(&wanted, &Found::default(), Strategy::Flags),
+            Err(Obstacle::BadId)
+        );
     }
 }
 
@@ -356,25 +368,55 @@ fn steps_lead_to_what_is_wanted_from_anything_of_ours() {
                 if there & 2 == 2 {
                     objects.push((PUBLIC, usage));
                 }
-                let mut token = found(&wanted, &objects);
-                let steps = effects(&wanted, &token).unwrap();
-                apply(&wanted, &steps, &mut token);
-                assert!(met(&wanted, &token), "{want:?} from {objects:?}: {steps:?}");
+                for strategy in Strategy::ALL {
+                    let mut token = found(&wanted, &objects);
+                    let steps = effects(&wanted, &token, strategy).unwrap();
+                    apply(&wanted, &steps, &mut token);
+                    assert!(
+                        met(&wanted, &token, strategy),
+                        "{want:?} by {strategy:?} from {objects:?}: {steps:?}"
+                    );
+                    let enables = |step: &Step| match step {
+                        Step::SetUsage { usage, .. } | Step::Replace { usage, .. } => {
+                            !usage.is_empty()
+                        }
+                        Step::InstallEnabled => true,
+                        Step::Install
+                        | Step::Withdraw { .. }
+                        | Step::SetLabel { .. }
+                        | Step::Destroy { .. }
+                        | Step::ProveEnabled
+                        | Step::ProveDisabled => false,
+                    };
+                    let enabled = steps.iter().any(enables);
+                    assert!(want == Want::Active || !enabled, "{want:?}: {steps:?}");
+                }
             }
         }
     }
 }
 
-fn apply(intent: &Intent, steps: &[crate::model::step::Step], token: &mut Found) {
-    use crate::model::step::Step;
+fn apply(intent: &Intent, steps: &[Step], token: &mut Found) {
     for step in steps {
         match step {
-            Step::Install => {
+            Step::Install | Step::InstallEnabled => {
                 assert!(token.objects.is_empty(), "installed over something");
                 token.fingerprint = Some(intent.fingerprint);
                 for &class in intent.object.spec.class().objects() {
                     token.objects.push(object(class, &[]));
                 }
+                if *step == Step::InstallEnabled {
+                    for one in &mut token.objects {
+                        one.usage = intent.object.usage_under(Want::Active, one.class);
+                    }
+                }
+            }
+            Step::Replace { class, usage } => {
+                let first = token.objects.iter().find(|o| o.class == *class).cloned();
+                let mut first = first.expect("replaced nothing");
+                first.usage = *usage;
+                token.objects.retain(|o| o.class != *class);
+                token.objects.push(first);
             }
             Step::SetUsage { class, usage } => {
                 for found in token.objects.iter_mut().filter(|o| o.class == *class) {
@@ -382,7 +424,79 @@ fn apply(intent: &Intent, steps: &[crate::model::step::Step], token: &mut Found)
                 }
             }
             Step::SetLabel { .. } | Step::ProveEnabled | Step::ProveDisabled => {}
-            Step::Destroy { class } => token.objects.retain(|o| o.class != *class),
+            Step::Destroy { class } | Step::Withdraw { class } => {
+                token.objects.retain(|o| o.class != *class)
+            }
         }
     }
+}
+
+#[test]
+fn each_strategy_has_its_own_steps() {
+    let by = |strategy, want, objects: &[(ObjectClass, &[Usage])]| {
+        let wanted = secret(want);
+        let there = found(&wanted, objects);
+        let steps = effects(&wanted, &there, strategy).unwrap();
+        let words: Vec<String> = steps.iter().map(Step::describe).collect();
+        words.join("; ")
+    };
+    let on: &[(ObjectClass, &[Usage])] = &[(SECRET, &[Usage::Encrypt, Usage::Decrypt])];
+    let off: &[(ObjectClass, &[Usage])] = &[(SECRET, &[])];
+    let check = |strategy, want, objects, expected: &str| {
+        assert_eq!(
+            by(strategy, want, objects),
+            expected,
+            "{strategy:?} {want:?}"
+        );
+    };
+    let copied =
+        "put a disabled copy in the place of the secret key; try the key: the token must refuse";
+    check(Strategy::Copy, Want::Deactivated, on, copied);
+    let copied = "put a copy enabled for encrypt,decrypt in the place of the secret key; try the key: it must work";
+    check(Strategy::Copy, Want::Active, off, copied);
+    let withdrawn = "withdraw the secret key (the repository keeps it)";
+    check(Strategy::Withdraw, Want::Deactivated, on, withdrawn);
+    check(Strategy::Withdraw, Want::Deactivated, off, withdrawn);
+    check(Strategy::Withdraw, Want::Deactivated, &[], "");
+    let brought =
+        "check the key as a session object, then install it, enabled; try the key: it must work";
+    check(Strategy::Withdraw, Want::Active, &[], brought);
+    check(
+        Strategy::Withdraw,
+        Want::Active,
+        on,
+        "try the key: it must work",
+    );
+    check(
+        Strategy::Withdraw,
+        Want::Active,
+        off,
+        &format!("{withdrawn}; {brought}"),
+    );
+    check(
+        Strategy::Withdraw,
+        Want::Destroyed,
+        on,
+        "destroy the secret key",
+    );
+}
+
+#[test]
+fn two_objects_of_one_key_become_one_by_copy_only() {
+    let wanted = secret(Want::Deactivated);
+    let mut there = found(&wanted, &[(SECRET, &[Usage::Encrypt]), (SECRET, &[])]);
+    there.fingerprint = None;
+    let steps = effects(&wanted, &there, Strategy::Copy).unwrap();
+    let replace = Step::Replace {
+        class: SECRET,
+        usage: UsageSet::NONE,
+    };
+    assert_eq!(steps, [replace, Step::ProveDisabled]);
+    let mut adopted = wanted;
+    adopted.object.cka_id = vec![1, 2, 3];
+    there
+        .objects
+        .iter_mut()
+        .for_each(|one| one.cka_id = vec![1, 2, 3]);
+    assert!(effects(&adopted, &there, Strategy::Copy).is_err());
 }

@@ -111,9 +111,13 @@ pub fn writes(job: &TokenJob) -> bool {
 
 fn run_writes(run: &RunJob) -> bool {
     run.steps.iter().any(|step| match step {
-        Step::Install | Step::SetUsage { .. } | Step::SetLabel { .. } | Step::Destroy { .. } => {
-            true
-        }
+        Step::Install
+        | Step::InstallEnabled
+        | Step::SetUsage { .. }
+        | Step::Replace { .. }
+        | Step::SetLabel { .. }
+        | Step::Destroy { .. }
+        | Step::Withdraw { .. } => true,
         Step::ProveEnabled | Step::ProveDisabled => false,
     })
 }

@@ -6,7 +6,7 @@ use crate::keystore::pkcs11::failure::{blob_failure, failure, refused};
 use crate::keystore::pkcs11::fingerprint;
 use crate::keystore::pkcs11::inspect::{is_complete, namesakes, objects_of};
 use crate::keystore::pkcs11::mechanism::{self, session_key};
-use crate::keystore::pkcs11::names::TRANSPORT;
+use crate::keystore::pkcs11::names::{SCRATCH, TRANSPORT, named};
 use crate::keystore::pkcs11::object::{Object, class_number, usage_attributes};
 use crate::keystore::pkcs11::prepare::transport_mechanism;
 use crate::keystore::pkcs11::raw::{Handle, Session};
@@ -15,8 +15,8 @@ use crate::keystore::pkcs11::spki::PublicPart;
 use crate::keystore::pkcs11::template::Attribute;
 use crate::keystore::pkcs11::token::Pkcs11Token;
 use crate::model::canonical::sha256;
-use crate::model::capabilities::Capabilities;
-use crate::model::desired::ObjectPlan;
+use crate::model::capabilities::{Capabilities, Strategy};
+use crate::model::desired::{ObjectPlan, Want};
 use crate::model::job::{FailureKind, RunJob, TokenFailure, Wrapped};
 use crate::model::key::{KeyClass, Usage, UsageSet};
 use crate::model::observed::{Fingerprint, FingerprintMethod, ObjectClass};
@@ -32,30 +32,19 @@ pub(crate) fn install(
     if let Some(adopted) = settle(token, session, job, there)? {
         return Ok(adopted);
     }
-    if let Some(other) = namesakes(session, plan)?.first() {
-        return Err(failure(
-            FailureKind::LabelTaken,
-            "install",
-            format!("another {} has the label", other.facts.class.name()),
-        ));
-    }
-    let wrapped = job
-        .envelope
-        .as_ref()
-        .ok_or_else(|| failure(FailureKind::NeedsMaterial, "install", "no envelope came"))?;
+    free_label(session, job)?;
+    let wrapped = envelope(job)?;
     let public = checked_public(job, wrapped)?;
     let capabilities = token.capabilities(session)?;
     let mut made = Vec::new();
-    let outcome = make(
-        token,
-        session,
+    let making = Making {
         plan,
         wrapped,
-        &capabilities,
-        public.as_ref(),
-        &mut made,
-    )
-    .and_then(|()| verify(token, session, job, &made));
+        public: public.as_ref(),
+        capabilities: &capabilities,
+    };
+    let outcome = make(token, session, &making, Shape::Disabled, &mut made)
+        .and_then(|()| verify(token, session, job, &made, Shape::Disabled));
     if outcome.is_err() {
         // Nothing of ours may stay that is not proved. What cannot be destroyed now is inert, and found by the next look.
         for handle in made {
@@ -63,6 +52,23 @@ pub(crate) fn install(
         }
     }
     outcome
+}
+
+fn free_label(session: &Session, job: &RunJob) -> Result<(), TokenFailure> {
+    match namesakes(session, &job.object)?.first() {
+        None => Ok(()),
+        Some(other) => Err(failure(
+            FailureKind::LabelTaken,
+            "install",
+            format!("another {} has the label", other.facts.class.name()),
+        )),
+    }
+}
+
+fn envelope(job: &RunJob) -> Result<&Wrapped, TokenFailure> {
+    job.envelope
+        .as_ref()
+        .ok_or_else(|| failure(FailureKind::NeedsMaterial, "install", "no envelope came"))
 }
 
 /// What is there already: `Some` if it is the key; `None` once there is nothing.
@@ -111,15 +117,27 @@ fn checked_public(job: &RunJob, wrapped: &Wrapped) -> Result<Option<PublicPart>,
     Ok(public)
 }
 
+/// What is made, and of what.
+struct Making<'m> {
+    plan: &'m ObjectPlan,
+    wrapped: &'m Wrapped,
+    public: Option<&'m PublicPart>,
+    capabilities: &'m Capabilities,
+}
+
 fn make(
     token: &mut Pkcs11Token,
     session: &Session,
-    plan: &ObjectPlan,
-    wrapped: &Wrapped,
-    capabilities: &Capabilities,
-    public: Option<&PublicPart>,
+    making: &Making<'_>,
+    shape: Shape,
     made: &mut Vec<Handle>,
 ) -> Result<(), TokenFailure> {
+    let Making {
+        plan,
+        wrapped,
+        public,
+        capabilities,
+    } = *making;
     let rfc5649 = capabilities
         .rfc5649
         .map(mechanism::rfc5649)
@@ -139,14 +157,17 @@ fn make(
             &template,
         )
         .map_err(blob_failure)?;
-    let template = hidden_template(plan, capabilities);
+    let template = hidden_template(plan, capabilities, shape);
     let key = session
         .unwrap(&rfc5649, ephemeral, &wrapped.wrapped_key, &template)
         .map_err(blob_failure)?;
     made.push(key);
     session.destroy(ephemeral)?;
-    if let Some(part) = public {
-        made.push(session.create(&public_template(plan, part))?);
+    if let Some(part) = public
+        && shape != Shape::Session
+    {
+        let template = public_template(plan, part, capabilities, shape);
+        made.push(session.create(&template)?);
     }
     Ok(())
 }
@@ -157,6 +178,7 @@ fn verify(
     session: &Session,
     job: &RunJob,
     made: &[Handle],
+    shape: Shape,
 ) -> Result<Vec<Object>, TokenFailure> {
     let plan = &job.object;
     let mut objects = Vec::with_capacity(made.len());
@@ -164,7 +186,8 @@ fn verify(
         objects.extend(Object::read(session, *handle)?);
     }
     let as_asked = |object: &Object| {
-        object.is_inert()
+        object.is_hidden()
+            && object.facts.usage == shape.usage(plan, object.facts.class)
             && object.facts.label == plan.label
             && object.facts.cka_id == plan.cka_id
             && object.facts.key_type == Some(mechanism::key_type(plan.spec))
@@ -189,8 +212,51 @@ fn wrong_key(detail: &str) -> TokenFailure {
     failure(FailureKind::WrongKey, "install", detail)
 }
 
+/// What an unwrapped key becomes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Shape {
+    /// A session object without usage: to be proved.
+    Session,
+    /// On the token, without usage.
+    Disabled,
+    /// On the token, with its usage for good.
+    Enabled,
+}
+
+impl Shape {
+    fn usage(self, plan: &ObjectPlan, class: ObjectClass) -> UsageSet {
+        match self {
+            Self::Session | Self::Disabled => UsageSet::NONE,
+            Self::Enabled => plan.usage_under(Want::Active, class),
+        }
+    }
+
+    fn name(self, plan: &ObjectPlan) -> Vec<Attribute> {
+        match self {
+            Self::Session => named(SCRATCH),
+            Self::Disabled | Self::Enabled => vec![
+                Attribute::bytes(sys::CKA_LABEL, plan.label.as_str()),
+                Attribute::bytes(sys::CKA_ID, plan.cka_id.as_slice()),
+            ],
+        }
+    }
+
+    /// Whether nobody may copy it: a private key that cannot sign itself needs a copy that may, for its fingerprint.
+    fn is_bound(self, plan: &ObjectPlan, class: ObjectClass, capabilities: &Capabilities) -> bool {
+        let proves_itself = match class {
+            ObjectClass::Secret => capabilities.digest_key,
+            ObjectClass::Private => {
+                self == Self::Enabled && plan.usage_under(Want::Active, class).has(Usage::Sign)
+            }
+            ObjectClass::Public => false,
+        };
+        let is_copied = capabilities.strategy(plan) == Strategy::Copy;
+        self != Self::Session && capabilities.copyable && proves_itself && !is_copied
+    }
+}
+
 /// The secret or private key. CKA_VALUE_LEN is not said: SoftHSM2 refuses it when unwrapping.
-fn hidden_template(plan: &ObjectPlan, capabilities: &Capabilities) -> Vec<Attribute> {
+fn hidden_template(plan: &ObjectPlan, capabilities: &Capabilities, shape: Shape) -> Vec<Attribute> {
     let class = match plan.spec.class() {
         KeyClass::Secret => ObjectClass::Secret,
         KeyClass::Pair => ObjectClass::Private,
@@ -198,31 +264,93 @@ fn hidden_template(plan: &ObjectPlan, capabilities: &Capabilities) -> Vec<Attrib
     let mut template = vec![
         Attribute::number(sys::CKA_CLASS, class_number(class)),
         Attribute::number(sys::CKA_KEY_TYPE, mechanism::key_type(plan.spec)),
-        Attribute::flag(sys::CKA_TOKEN, true),
+        Attribute::flag(sys::CKA_TOKEN, shape != Shape::Session),
         Attribute::flag(sys::CKA_PRIVATE, true),
         Attribute::flag(sys::CKA_SENSITIVE, true),
         Attribute::flag(sys::CKA_EXTRACTABLE, false),
-        Attribute::bytes(sys::CKA_LABEL, plan.label.as_str()),
-        Attribute::bytes(sys::CKA_ID, plan.cka_id.as_slice()),
     ];
-    template.extend(usage_attributes(class, UsageSet::NONE));
-    // A private key stays copyable: its fingerprint needs a copy that may sign while the key itself may not.
-    if class == ObjectClass::Secret && capabilities.copyable && capabilities.digest_key {
+    template.extend(shape.name(plan));
+    template.extend(usage_attributes(class, shape.usage(plan, class)));
+    if shape.is_bound(plan, class, capabilities) {
         template.push(Attribute::flag(sys::CKA_COPYABLE, false));
     }
+    fix(&mut template, capabilities, shape);
     template
 }
 
-fn public_template(plan: &ObjectPlan, part: &PublicPart) -> Vec<Attribute> {
+/// CKA_MODIFIABLE stands last: SoftHSM2 reads templates in order and lets nothing follow it.
+fn fix(template: &mut Vec<Attribute>, capabilities: &Capabilities, shape: Shape) {
+    if shape == Shape::Enabled && capabilities.modifiable {
+        template.push(Attribute::flag(sys::CKA_MODIFIABLE, false));
+    }
+}
+
+fn public_template(
+    plan: &ObjectPlan,
+    part: &PublicPart,
+    capabilities: &Capabilities,
+    shape: Shape,
+) -> Vec<Attribute> {
     let class = ObjectClass::Public;
     let mut template = vec![
         Attribute::number(sys::CKA_CLASS, class_number(class)),
         Attribute::flag(sys::CKA_TOKEN, true),
         Attribute::flag(sys::CKA_PRIVATE, false),
-        Attribute::bytes(sys::CKA_LABEL, plan.label.as_str()),
-        Attribute::bytes(sys::CKA_ID, plan.cka_id.as_slice()),
     ];
+    template.extend(shape.name(plan));
     template.extend(part.attributes());
-    template.extend(usage_attributes(class, UsageSet::NONE));
+    template.extend(usage_attributes(class, shape.usage(plan, class)));
+    fix(&mut template, capabilities, shape);
     template
+}
+
+/// Installs a key with its usage on (`withdraw`): only after it was proved as a session object.
+pub(crate) fn bring(
+    token: &mut Pkcs11Token,
+    session: &Session,
+    job: &RunJob,
+) -> Result<Vec<Object>, TokenFailure> {
+    let plan = &job.object;
+    let there = objects_of(session, plan)?;
+    if !there.is_empty() {
+        // An earlier try may have come to its end unheard.
+        let usable = |object: &Object| {
+            object.facts.usage == plan.usage_under(Want::Active, object.facts.class)
+        };
+        let right = fingerprint::of_objects(token, &there, plan.spec, &plan.salt)
+            .is_ok_and(|found| found == job.fingerprint);
+        if right && there.iter().all(usable) {
+            return Ok(there);
+        }
+        return Err(refused("install", "objects with the CKA_ID are there"));
+    }
+    free_label(session, job)?;
+    let wrapped = envelope(job)?;
+    let public = checked_public(job, wrapped)?;
+    let capabilities = token.capabilities(session)?;
+    let mut made = Vec::new();
+    let making = Making {
+        plan,
+        wrapped,
+        public: public.as_ref(),
+        capabilities: &capabilities,
+    };
+    make(token, session, &making, Shape::Session, &mut made)?;
+    for key in made.drain(..) {
+        let (spec, salt) = (plan.spec, plan.salt.as_slice());
+        let found =
+            fingerprint::of_session_object(token, session, key, public.as_ref(), spec, salt)?;
+        session.destroy(key)?;
+        if found != job.fingerprint {
+            return Err(wrong_key("the unwrapped key is another one"));
+        }
+    }
+    let outcome = make(token, session, &making, Shape::Enabled, &mut made)
+        .and_then(|()| verify(token, session, job, &made, Shape::Enabled));
+    if outcome.is_err() {
+        for handle in made {
+            let _destroyed_or_gone = session.destroy(handle);
+        }
+    }
+    outcome
 }

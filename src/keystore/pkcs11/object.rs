@@ -98,13 +98,17 @@ impl Object {
 
     /// Whether it is as we make objects: nothing can be done with it, and nothing of it can be read.
     pub(crate) fn is_inert(&self) -> bool {
-        let hidden = match self.facts.class {
+        self.is_hidden() && self.facts.usage.is_empty()
+    }
+
+    /// Whether nothing of it can be read.
+    pub(crate) fn is_hidden(&self) -> bool {
+        match self.facts.class {
             ObjectClass::Public => true,
             ObjectClass::Secret | ObjectClass::Private => {
                 self.facts.sensitive == Some(true) && self.facts.extractable == Some(false)
             }
-        };
-        hidden && self.facts.usage.is_empty()
+        }
     }
 }
 

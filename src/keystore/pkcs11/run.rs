@@ -6,11 +6,12 @@ use crate::keystore::pkcs11::failure::{failure, refused};
 use crate::keystore::pkcs11::inspect::{
     fingerprint_of, found, is_complete, objects_of, same_label,
 };
-use crate::keystore::pkcs11::install::install;
+use crate::keystore::pkcs11::install::{bring, install};
 use crate::keystore::pkcs11::names::check_plan;
 use crate::keystore::pkcs11::object::{Object, usage_attributes};
 use crate::keystore::pkcs11::prove;
 use crate::keystore::pkcs11::raw::{Handle, Session};
+use crate::keystore::pkcs11::replace::replace;
 use crate::keystore::pkcs11::template::Attribute;
 use crate::keystore::pkcs11::token::Pkcs11Token;
 use crate::model::job::{FailureKind, Ran, RunJob, TokenFailure};
@@ -71,9 +72,27 @@ impl Running<'_> {
                 self.objects = Some(objects);
                 Ok(())
             }
+            Step::InstallEnabled => {
+                let objects = bring(self.token, &self.session, self.job)?;
+                self.proved = Some((handles(&objects), self.job.fingerprint));
+                self.objects = Some(objects);
+                Ok(())
+            }
             Step::SetUsage { class, usage } => self.set_usage(*class, usage.for_class(*class)),
+            Step::Replace { class, usage } => {
+                let usage = usage.for_class(*class);
+                replace(self.token, &self.session, self.job, *class, usage)?;
+                self.objects = None;
+                self.proved = None;
+                Ok(())
+            }
+            Step::Withdraw { .. } if self.job.envelope.is_none() => Err(failure(
+                FailureKind::NeedsMaterial,
+                "withdraw",
+                "no envelope came: nothing shows that the repository holds the key",
+            )),
             Step::SetLabel { class } => self.set_label(*class),
-            Step::Destroy { class } => self.destroy(*class),
+            Step::Destroy { class } | Step::Withdraw { class } => self.destroy(*class),
             Step::ProveEnabled => {
                 let objects = self.objects()?;
                 let plan = &self.job.object;
@@ -222,7 +241,7 @@ impl Running<'_> {
     fn read_back(&mut self) -> Result<Found, TokenFailure> {
         let plan = &self.job.object;
         let objects = objects_of(&self.session, plan)?;
-        let destroying = |step: &Step| matches!(step, Step::Destroy { .. });
+        let destroying = |step: &Step| matches!(step, Step::Destroy { .. } | Step::Withdraw { .. });
         let labels = !is_complete(&objects, plan) && !self.job.steps.iter().any(destroying);
         let same_label = if labels {
             same_label(self.token, &self.session, plan)?

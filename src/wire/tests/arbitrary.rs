@@ -10,7 +10,7 @@ use uuid::Uuid;
 
 use crate::model::canonical::sha256;
 use crate::model::capabilities::{
-    Capabilities, Duplicates, FlagChange, KindCapabilities, Unwrap, UsageTrial,
+    Capabilities, Duplicates, FlagChange, KindCapabilities, Strategy as Way, Unwrap, UsageTrial,
 };
 use crate::model::desired::{Applied, Intent, ObjectPlan, Want};
 use crate::model::ids::{
@@ -92,15 +92,17 @@ fn object_plan() -> impl Strategy<Value = ObjectPlan> {
         usage(),
         deactivated,
         bytes(64),
+        select(Way::ALL.to_vec()),
     )
         .prop_map(
-            |(cka_id, label, spec, usage, deactivated_usage, salt)| ObjectPlan {
+            |(cka_id, label, spec, usage, deactivated_usage, salt, strategy)| ObjectPlan {
                 cka_id,
                 label,
                 spec,
                 usage,
                 deactivated_usage,
                 salt,
+                strategy,
             },
         )
 }
@@ -465,10 +467,18 @@ pub(crate) fn report() -> impl Strategy<Value = Report> {
     });
     (
         (version(), of(applied()), progress(), observation()),
-        (of(proof), any::<u64>(), any::<u64>()),
+        (
+            of(proof),
+            any::<u64>(),
+            any::<u64>(),
+            select(Way::ALL.to_vec()),
+        ),
     )
         .prop_map(
-            |((version, applied, progress, observation), (proof, proof_age_ms, look_age_ms))| {
+            |(
+                (version, applied, progress, observation),
+                (proof, proof_age_ms, look_age_ms, strategy),
+            )| {
                 Report {
                     version,
                     applied,
@@ -477,6 +487,7 @@ pub(crate) fn report() -> impl Strategy<Value = Report> {
                     proof,
                     proof_age_ms,
                     look_age_ms,
+                    strategy,
                 }
             },
         )

@@ -12,6 +12,7 @@ use lockstep::coordinator::ops::fleet::{Fleet, FleetError, LiveKeystore};
 use lockstep::coordinator::store::Store;
 use lockstep::model::canonical::sha256;
 use lockstep::model::capabilities::Capabilities;
+use lockstep::model::capabilities::Strategy;
 use lockstep::model::desired::{Applied, Instance, Want};
 use lockstep::model::ids::{Epoch, Generation, KeyVersionId, KeystoreId};
 use lockstep::model::key::{KeyClass, KeySpec};
@@ -323,6 +324,7 @@ fn apply(agent: &mut Agent, instance: &Instance, has_copy: bool) {
         }),
         proof_age_ms: 0,
         look_age_ms: 0,
+        strategy: Strategy::Flags,
     };
     agent.held.insert(intent.version, report);
 }

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use lockstep::coordinator::store::{Change, OperationRecord, Write};
 use lockstep::model::audit::AuditEntry;
 use lockstep::model::canonical::sha256;
+use lockstep::model::capabilities::Strategy;
 use lockstep::model::desired::{Instance, Intent, ObjectPlan, Want};
 use lockstep::model::ids::{
     Epoch, Generation, KeyId, KeyVersionId, KeystoreId, OperationId, Revision, TemplateId, VaultId,
@@ -133,6 +134,7 @@ pub(crate) fn instance(
                 usage: key.usage,
                 deactivated_usage: key.deactivated_usage,
                 salt: vec![7; 32],
+                strategy: Strategy::Flags,
             },
             fingerprint: fingerprint(),
         },

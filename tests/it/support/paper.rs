@@ -12,6 +12,7 @@ use lockstep::coordinator::ops::fleet::{Fleet, FleetError, LiveKeystore};
 use lockstep::coordinator::store::Store;
 use lockstep::model::canonical::sha256;
 use lockstep::model::capabilities::Capabilities;
+use lockstep::model::capabilities::Strategy;
 use lockstep::model::desired::{Intent, Want};
 use lockstep::model::difference::Reason;
 use lockstep::model::ids::{Epoch, KeyVersionId, KeystoreId};
@@ -173,6 +174,7 @@ fn obeyed(intent: &Intent) -> Report {
         }),
         proof_age_ms: 0,
         look_age_ms: 0,
+        strategy: Strategy::Flags,
     }
 }
 

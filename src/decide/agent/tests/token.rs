@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 
+use crate::model::desired::Want;
 use crate::model::ids::Digest;
 use crate::model::job::{
     FailureKind, Inventory, Ran, RunJob, TokenAnswer, TokenFailure, TokenIdentity, TokenJob,
@@ -210,7 +211,7 @@ impl Token {
     fn step(&mut self, job: &RunJob, step: &Step) -> Result<Option<Proof>, TokenFailure> {
         let id = &job.object.cka_id;
         match step {
-            Step::Install => {
+            Step::Install | Step::InstallEnabled => {
                 assert!(
                     !self.objects.iter().any(|o| &o.cka_id == id),
                     "installed over something"
@@ -224,6 +225,11 @@ impl Token {
                 for &class in classes {
                     self.add(class, id, &job.object.label, material);
                 }
+                if *step == Step::InstallEnabled {
+                    for o in self.objects.iter_mut().filter(|o| &o.cka_id == id) {
+                        o.usage = job.object.usage_under(Want::Active, o.class);
+                    }
+                }
             }
             Step::SetUsage { class, usage } => {
                 for o in self.of(id, *class) {
@@ -235,7 +241,30 @@ impl Token {
                     o.label.clone_from(&job.object.label);
                 }
             }
-            Step::Destroy { class } => {
+            Step::Replace { class, usage } => {
+                let right = |o: &Object| fingerprint(o.class, o.material) == job.fingerprint;
+                let private = *class == ObjectClass::Private;
+                if !self.of(id, *class).all(|o| private || right(o)) {
+                    return Err(failure(FailureKind::WrongKey));
+                }
+                let first = self.of(id, *class).next().cloned();
+                let Some(first) = first else {
+                    return Err(failure(FailureKind::Retry));
+                };
+                self.objects
+                    .retain(|o| o.class != *class || &o.cka_id != id);
+                let label = job.object.label.clone();
+                self.objects.push(Object {
+                    usage: *usage,
+                    label,
+                    ..first
+                });
+            }
+            Step::Destroy { class } | Step::Withdraw { class } => {
+                assert!(
+                    job.envelope.is_some() || !step.needs_material(),
+                    "withdrawn without a copy in the repository"
+                );
                 self.objects
                     .retain(|o| o.class != *class || &o.cka_id != id);
             }

@@ -7,6 +7,7 @@ use crate::decide::agent::io::{Input, StreamId};
 use crate::decide::agent::tests::token::{Fault, facts};
 use crate::decide::agent::tests::world::{World, cka_id, envelope, intent, version};
 use crate::decide::effects::met;
+use crate::model::capabilities::Strategy;
 use crate::model::desired::{Intent, Want};
 use crate::model::job::FailureKind;
 use crate::model::key::{Usage, UsageSet};
@@ -49,6 +50,8 @@ struct Walk {
     wanted: BTreeMap<u8, Intent>,
     /// What was ever wanted: replayed to try the fence.
     past: Vec<Intent>,
+    /// By key, in turn.
+    strategies: [Strategy; 3],
 }
 
 impl Walk {
@@ -59,6 +62,11 @@ impl Walk {
             stream: StreamId(0),
             wanted: BTreeMap::new(),
             past: Vec::new(),
+            strategies: {
+                let mut strategies = Strategy::ALL;
+                strategies.rotate_left(usize::try_from(seed % 3).unwrap());
+                strategies
+            },
         };
         walk.world.give(Input::Tick).unwrap();
         walk.connect();
@@ -84,7 +92,8 @@ impl Walk {
         let generation = last.map_or(0, |intent| intent.generation.0) + 1;
         let tombed = last.is_some_and(|intent| intent.want == Want::Destroyed);
         let want = if tombed { Want::Destroyed } else { want };
-        let wanted = intent(number, generation, want);
+        let mut wanted = intent(number, generation, want);
+        wanted.object.strategy = self.strategies[usize::from(number % 3)];
         self.past.push(wanted.clone());
         self.wanted.insert(number, wanted);
     }
@@ -244,7 +253,10 @@ impl Walk {
             Observation::Absent { .. } => crate::model::observed::Found::default(),
             Observation::Unknown { .. } | Observation::Suspected { .. } => return true,
         };
-        met(&self.wanted[&number], &found)
+        {
+            let wanted = &self.wanted[&number];
+            met(wanted, &found, wanted.object.strategy)
+        }
     }
 
     fn check_end(&self) {
@@ -254,7 +266,10 @@ impl Walk {
             assert_eq!(report.progress, Progress::Done, "{report:?}");
             let plan = &wanted.object;
             let found = self.world.token.find(&plan.cka_id, &plan.label);
-            assert!(met(wanted, &found), "key {number}: {found:?}");
+            assert!(
+                met(wanted, &found, wanted.object.strategy),
+                "key {number}: {found:?}"
+            );
             let told = match report.observation {
                 Observation::Present(found) => found.objects,
                 Observation::Absent { .. } => Vec::new(),

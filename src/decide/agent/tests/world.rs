@@ -9,6 +9,7 @@ use crate::decide::agent::Machine;
 use crate::decide::agent::io::{Input, Output, Pace, ProveFailure, Setup, StreamId, Ticket};
 use crate::decide::agent::record::{JournalRecord, Phase, Record};
 use crate::decide::agent::tests::token::{Token, fingerprint};
+use crate::model::capabilities::Strategy;
 use crate::model::desired::{Intent, ObjectPlan, Want};
 use crate::model::ids::Digest;
 use crate::model::ids::{BootId, Epoch, Generation, KeyVersionId, KeystoreId, SessionNumber, Term};
@@ -55,6 +56,7 @@ pub(crate) fn intent(number: u8, generation: u64, want: Want) -> Intent {
             usage: spec.default_usage(),
             deactivated_usage: DeactivatedUsage::None,
             salt: vec![7; 32],
+            strategy: Strategy::Flags,
         },
         fingerprint: fingerprint(spec.class().objects()[0], number),
     }
@@ -312,7 +314,12 @@ impl World {
         for step in &run.steps {
             match step {
                 Step::Install => assert_ne!(intent.want, Want::Destroyed, "I3"),
-                Step::SetUsage { usage, .. } => {
+                Step::InstallEnabled => assert_eq!(intent.want, Want::Active, "I2"),
+                Step::Withdraw { .. } => {
+                    assert_eq!(intent.object.strategy, Strategy::Withdraw);
+                    assert_ne!(intent.want, Want::Destroyed);
+                }
+                Step::SetUsage { usage, .. } | Step::Replace { usage, .. } => {
                     assert_ne!(intent.want, Want::Destroyed, "I3");
                     assert!(
                         usage.is_empty() || intent.want == Want::Active,

@@ -4,6 +4,7 @@ use uuid::Uuid;
 
 use crate::decide::difference::differences;
 use crate::decide::status::status;
+use crate::model::capabilities::Strategy;
 use crate::model::desired::{Instance, Intent, ObjectPlan, Want};
 use crate::model::difference::{CausedBy, HealedBy, Reason, Status};
 use crate::model::ids::{Digest, Generation, KeyVersionId, KeystoreId, Revision};
@@ -45,6 +46,7 @@ pub(crate) fn instance(algorithm: Algorithm, bits: u32, want: Want) -> Instance 
                 usage: spec.default_usage(),
                 deactivated_usage: DeactivatedUsage::None,
                 salt: vec![1; 32],
+                strategy: Strategy::Flags,
             },
             fingerprint: print(
                 match spec.class() {
@@ -128,6 +130,7 @@ pub(crate) fn live(instance: &Instance, observation: Observation) -> Live {
             }),
             proof_age_ms: 10,
             look_age_ms: 10,
+            strategy: Strategy::Flags,
         }),
         look_age_ms: 10,
         fresh_for_ms: 34_000,
