@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
 
+use crate::model::capabilities::Strategy;
 use crate::model::ids::{Digest, Epoch, KeystoreId, Revision, VaultId};
 use crate::model::vault::Stamps;
 
@@ -53,6 +54,9 @@ pub struct KeystoreRecord {
     pub identity: Digest,
     /// The binding that was seen when it was added.
     pub epoch: Epoch,
+    /// The weakest strategy by which keys are disabled there; none: whatever the token needs.
+    #[serde(default)]
+    pub strategy: Option<Strategy>,
     /// What the token said of itself when last described.
     pub token: TokenInfo,
     /// The ETag.

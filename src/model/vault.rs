@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::model::capabilities::Strategy;
 use crate::model::ids::{Revision, VaultId};
 
 /// Milliseconds since 1970-01-01T00:00:00Z. For people and records only: nothing is ordered by it.
@@ -54,6 +55,9 @@ pub struct Vault {
     pub recovery_key_label: Option<String>,
     /// 32 random bytes that make fingerprints of one vault useless in another.
     pub salt: Vec<u8>,
+    /// The weakest strategy by which keys of the vault are disabled anywhere.
+    #[serde(default)]
+    pub strategy: Strategy,
     /// The ETag.
     pub revision: Revision,
     /// Who and when.

@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::model::capabilities::Strategy;
 use crate::model::keystore::Variant;
 use crate::rest::capabilities::Pkcs11Capabilities;
 use crate::rest::list::{IdRef, NamedRef, PageInfo, RecordStamps};
@@ -46,6 +47,9 @@ pub struct KeystoreCreate {
     /// Whether it may make keys; left out: external.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pkcs11_variant: Option<Variant>,
+    /// The weakest way to disable keys there; left out: `auto`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pkcs11_strategy: Option<StrategyChoice>,
 }
 
 /// PATCH /api/v4/keystores/{id}: what is left out stays.
@@ -70,6 +74,56 @@ pub struct KeystorePatch {
     /// The agent's new name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pkcs11_agent_identity: Option<String>,
+    /// The weakest way to disable keys there. Keys follow with their next change.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pkcs11_strategy: Option<StrategyChoice>,
+}
+
+/// How keys are to be disabled on a keystore.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum StrategyChoice {
+    /// By the weakest way that holds on its token.
+    Auto,
+    /// By usage attributes.
+    Flags,
+    /// By copies with other attributes.
+    Copy,
+    /// By taking them off the token.
+    Withdraw,
+}
+
+impl StrategyChoice {
+    /// What is pinned; none: nothing.
+    #[must_use]
+    pub const fn pinned(self) -> Option<Strategy> {
+        match self {
+            Self::Auto => None,
+            Self::Flags => Some(Strategy::Flags),
+            Self::Copy => Some(Strategy::Copy),
+            Self::Withdraw => Some(Strategy::Withdraw),
+        }
+    }
+
+    /// The choice that pinned it.
+    #[must_use]
+    pub const fn of(pinned: Option<Strategy>) -> Self {
+        match pinned {
+            None => Self::Auto,
+            Some(Strategy::Flags) => Self::Flags,
+            Some(Strategy::Copy) => Self::Copy,
+            Some(Strategy::Withdraw) => Self::Withdraw,
+        }
+    }
+
+    /// The choice of that name.
+    #[must_use]
+    pub fn from_name(name: &str) -> Option<Self> {
+        match name {
+            "auto" => Some(Self::Auto),
+            _ => Strategy::from_name(name).map(|strategy| Self::of(Some(strategy))),
+        }
+    }
 }
 
 /// A keystore.
@@ -105,11 +159,18 @@ pub struct Keystore {
     /// What its token can do; missing while it is not reachable.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pkcs11_capabilities: Option<Pkcs11Capabilities>,
-    /// How keys are enabled and disabled there.
+    /// How keys are disabled there: `flags`, `copy` or `withdraw`.
     pub pkcs11_strategy: String,
+    /// What of it was asked for.
+    #[serde(default = "auto")]
+    pub pkcs11_strategy_pinned: StrategyChoice,
     /// Who and when.
     #[serde(flatten)]
     pub stamps: RecordStamps,
+}
+
+const fn auto() -> StrategyChoice {
+    StrategyChoice::Auto
 }
 
 /// How well a keystore is: GET /api/v4/keystores/{id}/status

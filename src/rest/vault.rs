@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::model::capabilities::Strategy;
 use crate::rest::list::{PageInfo, RecordStamps};
 
 /// POST /api/v4/vaults
@@ -16,6 +17,9 @@ pub struct VaultCreate {
     /// Label of a recovery key outside of Lockstep.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub recovery_key_label: Option<String>,
+    /// The weakest way to disable its keys: `flags`, `copy` or `withdraw`. Keys follow with their next change.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pkcs11_strategy: Option<Strategy>,
 }
 
 /// PATCH /api/v4/vaults/{id}: what is left out stays.
@@ -31,6 +35,9 @@ pub struct VaultPatch {
     /// As in [`VaultCreate`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub recovery_key_label: Option<String>,
+    /// The weakest way to disable its keys: `flags`, `copy` or `withdraw`. Keys follow with their next change.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pkcs11_strategy: Option<Strategy>,
 }
 
 /// A vault.
@@ -45,6 +52,9 @@ pub struct Vault {
     /// Label of a recovery key outside of Lockstep.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub recovery_key_label: Option<String>,
+    /// The weakest way to disable its keys.
+    #[serde(default)]
+    pub pkcs11_strategy: Strategy,
     /// Managed keys in it, destroyed ones too.
     pub keys_count: u64,
     /// Templates in it.

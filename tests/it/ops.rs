@@ -121,6 +121,7 @@ impl House {
             endpoint: format!("https://{name}:1"),
             agent_name: format!("spiffe://lockstep/agent/{name}"),
             variant,
+            strategy: None,
         }
     }
 

@@ -19,6 +19,7 @@ use crate::model::vault::UnixMs;
 use crate::rest::extension::{UnmanagedList, UnmanagedObject};
 use crate::rest::keystore::{
     HealthStatus, Keystore, KeystoreCreate, KeystoreList, KeystorePatch, KeystoreStatus, PKCS11,
+    StrategyChoice,
 };
 use crate::rest::list::IdRef;
 use crate::rest::managed_key::ManagedKeyList;
@@ -156,6 +157,10 @@ pub struct UpdateArgs {
     /// Its agent's new URI name.
     #[arg(long)]
     agent: Option<String>,
+    /// The weakest way to disable keys there: auto (what its token needs), flags, copy or withdraw; keys follow with their
+    /// next change.
+    #[arg(long, value_parser = choice)]
+    strategy: Option<StrategyChoice>,
 }
 
 /// Runs it.
@@ -229,6 +234,7 @@ fn create(args: CreateArgs, dry_run: bool, context: &Context<'_, '_>) -> anyhow:
         pkcs11_agent_endpoint: args.endpoint,
         pkcs11_agent_identity: args.agent,
         pkcs11_variant: Some(args.variant),
+        pkcs11_strategy: None,
     };
     let mut change = Change::with_body(&body)?;
     if dry_run {
@@ -322,10 +328,15 @@ fn update(args: UpdateArgs, context: &Context<'_, '_>) -> anyhow::Result<Keystor
         groups: regrouped.then(|| groups.into_iter().collect()),
         pkcs11_agent_endpoint: args.endpoint,
         pkcs11_agent_identity: args.agent,
+        pkcs11_strategy: args.strategy,
     };
     let change = Change::with_body(&body)?.resting_on(&seen);
     let path = keystore_path(&seen.value.id);
     Ok(context.client.change(Verb::Patch, &path, &change)?.value)
+}
+
+fn choice(name: &str) -> Result<StrategyChoice, String> {
+    StrategyChoice::from_name(name).ok_or_else(|| "auto, flags, copy or withdraw".to_owned())
 }
 
 fn unmanaged(named: &Named, context: &mut Context<'_, '_>) -> anyhow::Result<Exit> {
@@ -412,6 +423,6 @@ fn page(keystore: &Keystore, now: UnixMs) -> String {
                 .to_owned(),
         ),
         ("Library", token.library.clone()),
-        ("Strategy", keystore.pkcs11_strategy.clone()),
+        ("Disables by", keystore.pkcs11_strategy.clone()),
     ])
 }

@@ -7,6 +7,7 @@ use crate::cli::context::Context;
 use crate::cli::exit::Exit;
 use crate::cli::find::{self, vault_path};
 use crate::cli::table::fields;
+use crate::model::capabilities::Strategy;
 use crate::rest::vault::{Vault, VaultCreate, VaultList, VaultPatch};
 
 /// What to do with vaults.
@@ -20,6 +21,9 @@ pub enum VaultCommand {
         /// What it is for, at most 200 characters.
         #[arg(long)]
         description: Option<String>,
+        /// The weakest way to disable its keys: flags, copy or withdraw.
+        #[arg(long, value_parser = strategy)]
+        strategy: Option<Strategy>,
     },
     /// List them.
     List,
@@ -28,7 +32,7 @@ pub enum VaultCommand {
         /// Its name or id.
         vault: String,
     },
-    /// Change its name or description.
+    /// Change its name, its description, or how its keys are disabled.
     Update {
         /// Its name or id.
         vault: String,
@@ -38,6 +42,9 @@ pub enum VaultCommand {
         /// The new description.
         #[arg(long)]
         description: Option<String>,
+        /// The weakest way to disable its keys: flags, copy or withdraw; keys follow with their next change.
+        #[arg(long, value_parser = strategy)]
+        strategy: Option<Strategy>,
     },
     /// Delete it; it must be empty.
     Delete {
@@ -52,11 +59,16 @@ pub enum VaultCommand {
 /// A refusal, or whatever stands in the way of asking.
 pub fn run(command: VaultCommand, context: &mut Context<'_, '_>) -> anyhow::Result<Exit> {
     match command {
-        VaultCommand::Create { name, description } => {
+        VaultCommand::Create {
+            name,
+            description,
+            strategy,
+        } => {
             let body = VaultCreate {
                 name,
                 description,
                 recovery_key_label: None,
+                pkcs11_strategy: strategy,
             };
             let change = Change::with_body(&body)?;
             let made = context
@@ -86,12 +98,14 @@ pub fn run(command: VaultCommand, context: &mut Context<'_, '_>) -> anyhow::Resu
             vault,
             name,
             description,
+            strategy,
         } => {
             let now = find::vault(&context.client, &vault)?;
             let body = VaultPatch {
                 name,
                 description,
                 recovery_key_label: None,
+                pkcs11_strategy: strategy,
             };
             let change = Change::with_body(&body)?.resting_on(&now);
             let path = vault_path(&now.value.id);
@@ -106,6 +120,20 @@ pub fn run(command: VaultCommand, context: &mut Context<'_, '_>) -> anyhow::Resu
         }
     }
     Ok(Exit::Done)
+}
+
+fn strategy(name: &str) -> Result<Strategy, String> {
+    Strategy::from_name(name).ok_or_else(|| "flags, copy or withdraw".to_owned())
+}
+
+/// Nothing where nothing is demanded.
+fn disables_by(vault: &Vault) -> String {
+    match vault.pkcs11_strategy {
+        Strategy::Flags => String::new(),
+        demanded @ (Strategy::Copy | Strategy::Withdraw) => {
+            format!("at least {}", demanded.name())
+        }
+    }
 }
 
 fn row(vault: &Vault) -> Vec<String> {
@@ -124,6 +152,7 @@ fn page(vault: &Vault) -> String {
         ("Vault", vault.name.clone()),
         ("Id", vault.id.clone()),
         ("Description", vault.description.clone()),
+        ("Disables by", disables_by(vault)),
         ("Keys", vault.keys_count.to_string()),
         ("Templates", vault.key_templates_count.to_string()),
         ("Keystores", vault.keystores_count.to_string()),

@@ -11,6 +11,7 @@ use crate::model::text::hex;
 use crate::model::vault::UnixMs;
 use crate::rest::extension::UnmanagedObject;
 use crate::rest::keystore as rest;
+use crate::rest::keystore::StrategyChoice;
 use crate::rest::status::KeystoreRef;
 
 /// Refuses types of other products before their fields are read, with the reason.
@@ -44,6 +45,7 @@ pub(crate) fn new(asked: rest::KeystoreCreate) -> Result<KeystoreNew, Refusal> {
         endpoint: asked.pkcs11_agent_endpoint,
         agent_name: asked.pkcs11_agent_identity,
         variant: asked.pkcs11_variant.unwrap_or(Variant::External),
+        strategy: asked.pkcs11_strategy.and_then(StrategyChoice::pinned),
     })
 }
 
@@ -56,6 +58,7 @@ pub(crate) fn patch(asked: rest::KeystorePatch) -> KeystorePatch {
         groups: asked.groups.map(|groups| groups.into_iter().collect()),
         endpoint: asked.pkcs11_agent_endpoint,
         agent_name: asked.pkcs11_agent_identity,
+        strategy: asked.pkcs11_strategy.map(StrategyChoice::pinned),
     }
 }
 
@@ -99,8 +102,10 @@ pub(crate) fn body(view: &KeystoreView, now: UnixMs) -> rest::Keystore {
         pkcs11_strategy: described
             .and_then(|described| described.capabilities.as_ref())
             .map_or(Strategy::Flags, Capabilities::usual_strategy)
+            .max(record.strategy.unwrap_or_default())
             .name()
             .to_owned(),
+        pkcs11_strategy_pinned: StrategyChoice::of(record.strategy),
         stamps: answer::stamps(&record.stamps, href(record.id)),
     }
 }

@@ -46,6 +46,7 @@ async fn create(State(api): State<Api>, mut incoming: Incoming) -> Result<Respon
         name: asked.name,
         description: asked.description.unwrap_or_default(),
         recovery_key_label: asked.recovery_key_label,
+        strategy: asked.pkcs11_strategy,
     };
     let done = api.ops.vault_create(&incoming.call, new).await?;
     let revision = done.value.vault.revision;
@@ -77,6 +78,7 @@ async fn update(
             name: asked.name,
             description: asked.description,
             recovery_key_label: asked.recovery_key_label,
+            strategy: asked.pkcs11_strategy,
         };
         let done = api.ops.vault_update(&incoming.call, id, patch).await?;
         let revision = done.value.vault.revision;
@@ -139,6 +141,7 @@ fn body(view: &VaultView) -> rest::Vault {
         name: vault.name.clone(),
         description: vault.description.clone(),
         recovery_key_label: vault.recovery_key_label.clone(),
+        pkcs11_strategy: vault.strategy,
         keys_count: view.keys_count,
         key_templates_count: view.templates_count,
         keystores_count: view.keystores_count,

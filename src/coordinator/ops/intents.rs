@@ -3,11 +3,10 @@
 use crate::coordinator::ops::Ops;
 use crate::coordinator::ops::errors::OpsError;
 use crate::coordinator::store::Write;
-use crate::model::capabilities::Strategy;
 use crate::model::desired::{Instance, Intent, ObjectPlan, Want};
 use crate::model::ids::{Generation, KeystoreId};
 use crate::model::key::ManagedKey;
-use crate::model::vault::UnixMs;
+use crate::model::vault::{UnixMs, Vault};
 
 /// What is to be wanted on one keystore.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -20,13 +19,17 @@ pub(crate) struct Wish {
 impl Ops {
     /// The intent that a wish makes. Its generation is above the store's and above the one that the agent said it applied:
     /// after a restore of the store the agent may be ahead (promises R1).
-    pub(crate) fn intent(
+    pub(crate) async fn intent(
         &self,
         key: &ManagedKey,
-        salt: &[u8],
+        vault: &Vault,
         wish: Wish,
         before: Option<&Instance>,
     ) -> Result<Intent, OpsError> {
+        let record = self.store.keystore(wish.keystore).await?;
+        let pinned = record
+            .and_then(|record| record.strategy)
+            .unwrap_or_default();
         let fingerprint = key.fingerprint.ok_or_else(|| {
             OpsError::refused("no_material", "the key has no material to distribute")
         })?;
@@ -48,18 +51,18 @@ impl Ops {
                 spec: key.spec,
                 usage: key.usage,
                 deactivated_usage: key.deactivated_usage,
-                salt: salt.to_vec(),
-                strategy: Strategy::Flags,
+                salt: vault.salt.clone(),
+                strategy: pinned.max(vault.strategy),
             },
             fingerprint,
         })
     }
 
     /// The instance that a wish makes, as a write conditional on the instance that was read.
-    pub(crate) fn instance_write(
+    pub(crate) async fn instance_write(
         &self,
         key: &ManagedKey,
-        salt: &[u8],
+        vault: &Vault,
         wish: Wish,
         before: Option<&Instance>,
         at: UnixMs,
@@ -67,7 +70,7 @@ impl Ops {
         Ok(Write::InstancePut {
             key: key.id,
             instance: Box::new(Instance {
-                intent: self.intent(key, salt, wish, before)?,
+                intent: self.intent(key, vault, wish, before).await?,
                 is_target: wish.is_target,
                 since: at,
                 revision: key.revision,

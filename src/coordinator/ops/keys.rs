@@ -130,7 +130,7 @@ impl Ops {
             copy,
         });
         for wish in intents::wishes(&key, &[]) {
-            let write = self.instance_write(&key, &vault.salt, wish, None, at)?;
+            let write = self.instance_write(&key, &vault, wish, None, at).await?;
             draft.writes.push(write);
             draft.wake.push(wish.keystore);
         }
@@ -260,12 +260,12 @@ impl Ops {
         });
         let wishes = intents::wishes(key, &instances);
         if !wishes.is_empty() {
-            let salt = self.vault_record(key.vault).await?.salt;
+            let vault = self.vault_record(key.vault).await?;
             for wish in wishes {
                 let known = instances
                     .iter()
                     .find(|instance| instance.intent.keystore == wish.keystore);
-                let write = self.instance_write(key, &salt, wish, known, at)?;
+                let write = self.instance_write(key, &vault, wish, known, at).await?;
                 draft.writes.push(write);
                 draft.wake.push(wish.keystore);
             }

@@ -11,10 +11,10 @@ use crate::coordinator::ops::fleet::LiveKeystore;
 use crate::coordinator::ops::lists::{Page, Paged};
 use crate::coordinator::ops::templates::check_group;
 use crate::coordinator::ops::vaults::check_description;
-use crate::coordinator::store::{KeyFilter, Write};
+use crate::coordinator::store::Write;
+use crate::model::capabilities::Strategy;
 use crate::model::ids::{KeystoreId, Revision, VaultId};
 use crate::model::keystore::{Health, KeystoreRecord, Variant};
-use crate::model::lifecycle::ManagedState;
 use crate::model::live::Connection;
 use crate::model::protocol::Description;
 use crate::model::vault::Stamps;
@@ -38,6 +38,8 @@ pub struct KeystoreNew {
     pub agent_name: String,
     /// Must be what the agent says.
     pub variant: Variant,
+    /// The weakest strategy by which keys are disabled there; none: whatever the token needs.
+    pub strategy: Option<Strategy>,
 }
 
 /// What is to change of a keystore; `None` leaves a field as it is.
@@ -55,6 +57,8 @@ pub struct KeystorePatch {
     pub endpoint: Option<String>,
     /// The agent's URI name.
     pub agent_name: Option<String>,
+    /// The weakest strategy; `Some(None)`: whatever the token needs. Keys follow with their next change.
+    pub strategy: Option<Option<Strategy>>,
 }
 
 /// Which keystores.
@@ -118,33 +122,6 @@ pub struct HealthView {
     pub message: String,
     /// Age of the last complete scan, milliseconds.
     pub scan_age_ms: Option<u64>,
-}
-
-/// What happens to the keys on a keystore that is removed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum RemovalMode {
-    /// Refuse while keys are on it.
-    Restrict,
-    /// Leave them as they are.
-    Disconnect,
-    /// Deactivate them there first.
-    Deactivate,
-    /// Destroy them there first.
-    Destroy,
-}
-
-impl RemovalMode {
-    /// The mode of that name.
-    #[must_use]
-    pub fn from_name(name: &str) -> Option<Self> {
-        match name {
-            "restrict" => Some(Self::Restrict),
-            "disconnect" => Some(Self::Disconnect),
-            "deactivate" => Some(Self::Deactivate),
-            "destroy" => Some(Self::Destroy),
-            _ => None,
-        }
-    }
 }
 
 impl Ops {
@@ -273,6 +250,7 @@ impl Ops {
         let mut record = before.clone();
         apply(&mut record, patch);
         self.check_record(&record)?;
+        self.check_strategy(&record)?;
         if record == before {
             let view = self.keystore_view(before).await?;
             return Ok(self.unchanged(call).done(view));
@@ -292,77 +270,6 @@ impl Ops {
         let committed = self.keystore_conflict(committed, id).await?;
         let view = self.keystore_view(record).await?;
         Ok(committed.done(view))
-    }
-
-    /// Removes a keystore's record; its token is left as it is.
-    ///
-    /// # Errors
-    /// `InUse` lists the keys on it; `Refused` with `not_supported_yet` for the modes other than restrict.
-    pub async fn keystore_delete(
-        &self,
-        call: &Call,
-        id: KeystoreId,
-        mode: RemovalMode,
-    ) -> Result<Done<()>, OpsError> {
-        call.authorise(Permission::KeystoreWrite, None)?;
-        if let Some(earlier) = self.earlier(call).await? {
-            return Ok(earlier.done(()));
-        }
-        let record = self.keystore_record(id).await?;
-        call.check_revision(record.revision)?;
-        match mode {
-            RemovalMode::Restrict => {}
-            RemovalMode::Disconnect | RemovalMode::Deactivate | RemovalMode::Destroy => {
-                return Err(OpsError::refused(
-                    "not_supported_yet",
-                    "only mode=restrict is there yet: unassign or destroy the keys first",
-                ));
-            }
-        }
-        let mut draft = Draft::new("keystore.delete", subject(id), record.name.clone());
-        draft.status = 204;
-        draft.writes = self.forget_target(call, &record).await?;
-        draft.writes.push(Write::KeystoreDelete {
-            id,
-            expected: record.revision,
-        });
-        draft.wake.push(id);
-        let committed = self.commit(call, draft).await;
-        Ok(self.keystore_conflict(committed, id).await?.done(()))
-    }
-
-    /// Keys that were never installed anywhere do not hold a keystore: it leaves their targets.
-    async fn forget_target(
-        &self,
-        call: &Call,
-        record: &KeystoreRecord,
-    ) -> Result<Vec<Write>, OpsError> {
-        let mut writes = Vec::new();
-        let mut page = Page::LARGEST;
-        loop {
-            let filter = KeyFilter {
-                vault: Some(record.vault),
-                states: vec![ManagedState::PreActivation],
-                ..KeyFilter::default()
-            };
-            let found = self.store.key_list(filter, page.for_store()).await?;
-            let is_last = found.items.len() < usize::try_from(page.limit).unwrap_or(usize::MAX);
-            for mut key in found.items {
-                if key.targets.remove(&record.id) {
-                    let expected = key.revision;
-                    key.revision = expected.next();
-                    key.stamps.touch(clock::unix_ms(), &call.principal.name);
-                    writes.push(Write::KeyUpdate {
-                        record: Box::new(key),
-                        expected,
-                    });
-                }
-            }
-            if is_last {
-                return Ok(writes);
-            }
-            page.offset = page.offset.saturating_add(page.limit);
-        }
     }
 
     pub(crate) async fn keystore_record(&self, id: KeystoreId) -> Result<KeystoreRecord, OpsError> {
@@ -414,7 +321,7 @@ impl Ops {
         Ok(earlier.done(view))
     }
 
-    async fn keystore_conflict(
+    pub(crate) async fn keystore_conflict(
         &self,
         committed: Result<Committed, OpsError>,
         id: KeystoreId,
@@ -512,7 +419,7 @@ impl HealthView {
     }
 }
 
-fn subject(id: KeystoreId) -> String {
+pub(crate) fn subject(id: KeystoreId) -> String {
     format!("keystore/{id}")
 }
 
@@ -547,6 +454,7 @@ fn record(
         variant: new.variant,
         endpoint: new.endpoint,
         agent_name: new.agent_name,
+        strategy: new.strategy,
         identity: description.identity,
         epoch: description.epoch,
         token: description.token,
@@ -567,6 +475,7 @@ fn apply(record: &mut KeystoreRecord, patch: KeystorePatch) {
     set(&mut record.groups, patch.groups);
     set(&mut record.endpoint, patch.endpoint);
     set(&mut record.agent_name, patch.agent_name);
+    set(&mut record.strategy, patch.strategy);
 }
 
 fn check_address(endpoint: &str, agent_name: &str) -> Result<(), OpsError> {

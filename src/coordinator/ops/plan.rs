@@ -8,14 +8,14 @@ use crate::coordinator::ops::errors::OpsError;
 use crate::coordinator::ops::intents::{self, Wish};
 use crate::coordinator::ops::targets::retarget;
 use crate::decide::effects::effects;
-use crate::model::capabilities::Strategy;
-use crate::model::desired::{Instance, Intent, Want};
+use crate::model::desired::{Instance, Want};
 use crate::model::ids::{KeyId, KeystoreId};
 use crate::model::key::ManagedKey;
 use crate::model::lifecycle::{Action, ManagedState};
 use crate::model::live::{Connection, Live};
 use crate::model::observed::{Found, Observation};
 use crate::model::step::Step;
+use crate::model::vault::Vault;
 
 /// What is thought of.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -91,10 +91,10 @@ impl Ops {
                 intents::wishes(&key, &instances)
             }
         };
-        let salt = self.vault_record(key.vault).await?.salt;
+        let vault = self.vault_record(key.vault).await?;
         let mut keystores = Vec::with_capacity(wishes.len());
         for wish in wishes {
-            keystores.push(self.planned(&key, &salt, wish, &instances).await?);
+            keystores.push(self.planned(&key, &vault, wish, &instances).await?);
         }
         keystores.sort_by(|a, b| a.name.cmp(&b.name).then(a.keystore.cmp(&b.keystore)));
         Ok(Plan {
@@ -107,7 +107,7 @@ impl Ops {
     async fn planned(
         &self,
         key: &ManagedKey,
-        salt: &[u8],
+        vault: &Vault,
         wish: Wish,
         instances: &[Instance],
     ) -> Result<PlannedKeystore, OpsError> {
@@ -116,7 +116,7 @@ impl Ops {
             .find(|instance| instance.intent.keystore == wish.keystore);
         let record = self.store.keystore(wish.keystore).await?;
         let name = record.map_or_else(|| wish.keystore.to_string(), |record| record.name);
-        let intent = self.intent(key, salt, wish, before)?;
+        let intent = self.intent(key, vault, wish, before).await?;
         let live = self.fleet.live(wish.keystore, key.version);
         let mut planned = PlannedKeystore {
             keystore: wish.keystore,
@@ -139,15 +139,6 @@ impl Ops {
             },
         }
         Ok(planned)
-    }
-
-    /// How the agent would enable and disable the key, as far as it is known what its token can do.
-    fn strategy(&self, intent: &Intent) -> Strategy {
-        let described = self.fleet.live_keystore(intent.keystore).description;
-        let known = described.and_then(|description| description.capabilities);
-        known.map_or(intent.object.strategy, |known| {
-            known.strategy(&intent.object)
-        })
     }
 
     /// Why the material could not get there now.

@@ -64,12 +64,12 @@ impl Ops {
         if wishes.is_empty() {
             return Ok(draft);
         }
-        let salt = self.vault_record(key.vault).await?.salt;
+        let vault = self.vault_record(key.vault).await?;
         for wish in wishes {
             let before = instances
                 .iter()
                 .find(|instance| instance.intent.keystore == wish.keystore);
-            let write = self.instance_write(key, &salt, wish, before, at)?;
+            let write = self.instance_write(key, &vault, wish, before, at).await?;
             draft.writes.push(write);
             draft.wake.push(wish.keystore);
         }

@@ -7,6 +7,7 @@ use crate::coordinator::ops::commit::{Committed, Done, Draft};
 use crate::coordinator::ops::errors::OpsError;
 use crate::coordinator::ops::lists::{Page, Paged};
 use crate::coordinator::store::Write;
+use crate::model::capabilities::Strategy;
 use crate::model::ids::{Revision, VaultId};
 use crate::model::vault::{Stamps, Vault};
 
@@ -22,6 +23,8 @@ pub struct VaultNew {
     pub description: String,
     /// Kept for clients of API v4.
     pub recovery_key_label: Option<String>,
+    /// The weakest strategy by which its keys are disabled; keys follow with their next change.
+    pub strategy: Option<Strategy>,
 }
 
 /// What is to change of a vault; `None` leaves a field as it is.
@@ -33,6 +36,8 @@ pub struct VaultPatch {
     pub description: Option<String>,
     /// The label of a recovery key.
     pub recovery_key_label: Option<String>,
+    /// The weakest strategy by which its keys are disabled; keys follow with their next change.
+    pub strategy: Option<Strategy>,
 }
 
 /// A vault with its counts.
@@ -75,6 +80,7 @@ impl Ops {
             description: new.description,
             recovery_key_label: new.recovery_key_label,
             salt: salt.to_vec(),
+            strategy: new.strategy.unwrap_or_default(),
             revision: Revision(1),
             stamps: Stamps::new(clock::unix_ms(), &call.principal.name),
         };
@@ -148,6 +154,9 @@ impl Ops {
         }
         if let Some(label) = patch.recovery_key_label {
             vault.recovery_key_label = Some(label).filter(|label| !label.is_empty());
+        }
+        if let Some(strategy) = patch.strategy {
+            vault.strategy = strategy;
         }
         vault.revision = expected.next();
         vault.stamps.touch(clock::unix_ms(), &call.principal.name);

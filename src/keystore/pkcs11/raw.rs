@@ -184,10 +184,8 @@ impl Module {
         let slot = slot as sys::CK_SLOT_ID;
         let mut list: Vec<sys::CK_MECHANISM_TYPE> = vec![0; MECHANISMS_MAX];
         let mut count = list.len() as sys::CK_ULONG;
-        call!(
-            self,
-            C_GetMechanismList(slot, list.as_mut_ptr(), &raw mut count)
-        )?;
+        let pointer = list.as_mut_ptr();
+        call!(self, C_GetMechanismList(slot, pointer, &raw mut count))?;
         list.truncate(count as usize);
         list.sort_unstable();
         list.dedup();
@@ -197,11 +195,9 @@ impl Module {
     /// C_GetMechanismInfo: least and greatest key size, in the unit of the mechanism.
     pub(crate) fn mechanism_sizes(&self, slot: u64, mechanism: u64) -> Result<(u64, u64)> {
         let mut info = sys::CK_MECHANISM_INFO::default();
+        let slot = slot as sys::CK_SLOT_ID;
         let kind = mechanism as sys::CK_MECHANISM_TYPE;
-        call!(
-            self,
-            C_GetMechanismInfo(slot as sys::CK_SLOT_ID, kind, &raw mut info)
-        )?;
+        call!(self, C_GetMechanismInfo(slot, kind, &raw mut info))?;
         Ok((info.ulMinKeySize, info.ulMaxKeySize))
     }
 
@@ -308,11 +304,11 @@ impl Session {
             });
         }
         let count = list.len() as sys::CK_ULONG;
-        let pointer = list.as_mut_ptr();
+        let (session, pointer) = (self.handle, list.as_mut_ptr());
         let object = object as sys::CK_OBJECT_HANDLE;
         let answer = call!(
             self.module,
-            C_GetAttributeValue(self.handle, object, pointer, count)
+            C_GetAttributeValue(session, object, pointer, count)
         );
         let short = match answer {
             Ok(()) => false,
@@ -353,9 +349,10 @@ impl Session {
     pub(crate) fn set(&self, object: Handle, template: &[Attribute]) -> Result<()> {
         let mut template = Marshalled::new(template);
         let object = object as sys::CK_OBJECT_HANDLE;
+        let (pointer, length) = (template.pointer(), template.len());
         call!(
             self.module,
-            C_SetAttributeValue(self.handle, object, template.pointer(), template.len())
+            C_SetAttributeValue(self.handle, object, pointer, length)
         )
     }
 
@@ -363,14 +360,10 @@ impl Session {
     pub(crate) fn create(&self, template: &[Attribute]) -> Result<Handle> {
         let mut template = Marshalled::new(template);
         let mut made: sys::CK_OBJECT_HANDLE = 0;
+        let (pointer, length) = (template.pointer(), template.len());
         call!(
             self.module,
-            C_CreateObject(
-                self.handle,
-                template.pointer(),
-                template.len(),
-                &raw mut made
-            )
+            C_CreateObject(self.handle, pointer, length, &raw mut made)
         )?;
         Ok(made)
     }
@@ -453,10 +446,8 @@ impl Session {
         wrapping: Handle,
         key: Handle,
     ) -> Result<Vec<u8>> {
-        let (wrapping, key) = (
-            wrapping as sys::CK_OBJECT_HANDLE,
-            key as sys::CK_OBJECT_HANDLE,
-        );
+        let wrapping = wrapping as sys::CK_OBJECT_HANDLE;
+        let key = key as sys::CK_OBJECT_HANDLE;
         output(|pointer, length| {
             mechanism.with(|mechanism| {
                 call!(
@@ -477,6 +468,7 @@ impl Session {
     ) -> Result<Handle> {
         let mut template = Marshalled::new(template);
         let mut made: sys::CK_OBJECT_HANDLE = 0;
+        let (input, size) = (wrapped.as_ptr().cast_mut(), wrapped.len() as sys::CK_ULONG);
         mechanism.with(|mechanism| {
             call!(
                 self.module,
@@ -484,8 +476,8 @@ impl Session {
                     self.handle,
                     mechanism,
                     unwrapping as sys::CK_OBJECT_HANDLE,
-                    wrapped.as_ptr().cast_mut(),
-                    wrapped.len() as sys::CK_ULONG,
+                    input,
+                    size,
                     template.pointer(),
                     template.len(),
                     &raw mut made
@@ -541,42 +533,26 @@ impl Session {
 
     /// C_EncryptInit.
     pub(crate) fn encrypt_init(&self, mechanism: &Mechanism, key: Handle) -> Result<()> {
-        self.init(
-            "C_EncryptInit",
-            self.module.functions.C_EncryptInit,
-            mechanism,
-            key,
-        )
+        let function = self.module.functions.C_EncryptInit;
+        self.init("C_EncryptInit", function, mechanism, key)
     }
 
     /// C_DecryptInit.
     pub(crate) fn decrypt_init(&self, mechanism: &Mechanism, key: Handle) -> Result<()> {
-        self.init(
-            "C_DecryptInit",
-            self.module.functions.C_DecryptInit,
-            mechanism,
-            key,
-        )
+        let function = self.module.functions.C_DecryptInit;
+        self.init("C_DecryptInit", function, mechanism, key)
     }
 
     /// C_SignInit.
     pub(crate) fn sign_init(&self, mechanism: &Mechanism, key: Handle) -> Result<()> {
-        self.init(
-            "C_SignInit",
-            self.module.functions.C_SignInit,
-            mechanism,
-            key,
-        )
+        let function = self.module.functions.C_SignInit;
+        self.init("C_SignInit", function, mechanism, key)
     }
 
     /// C_VerifyInit.
     pub(crate) fn verify_init(&self, mechanism: &Mechanism, key: Handle) -> Result<()> {
-        self.init(
-            "C_VerifyInit",
-            self.module.functions.C_VerifyInit,
-            mechanism,
-            key,
-        )
+        let function = self.module.functions.C_VerifyInit;
+        self.init("C_VerifyInit", function, mechanism, key)
     }
 
     fn init(

@@ -8,7 +8,7 @@ use crate::keystore::pkcs11::generate::make;
 use crate::keystore::pkcs11::mechanism::{self, session_key};
 use crate::keystore::pkcs11::object::attribute_of;
 use crate::keystore::pkcs11::prepare::transport_mechanism;
-use crate::keystore::pkcs11::probe::oaep_by_software;
+use crate::keystore::pkcs11::probe::wrapping::oaep_by_software;
 use crate::keystore::pkcs11::raw::{CallFailed, Handle, Session};
 use crate::keystore::pkcs11::spki::PublicPart;
 use crate::keystore::pkcs11::template::{Attribute, Mechanism, Parameter};

@@ -9,15 +9,13 @@ use proptest::test_runner::TestRunner;
 use uuid::Uuid;
 
 use crate::model::canonical::sha256;
-use crate::model::capabilities::{
-    Capabilities, Duplicates, FlagChange, KindCapabilities, Strategy as Way, Unwrap, UsageTrial,
-};
+use crate::model::capabilities::Strategy as Way;
 use crate::model::desired::{Applied, Intent, ObjectPlan, Want};
 use crate::model::ids::{
     BootId, Digest, Epoch, Generation, KeyVersionId, KeystoreId, SessionNumber, Term,
 };
 use crate::model::job::{FailureKind, TokenFailure};
-use crate::model::key::{Algorithm, DeactivatedUsage, KeySpec, Usage, UsageSet};
+use crate::model::key::{Algorithm, DeactivatedUsage, KeySpec, UsageSet};
 use crate::model::keystore::{Health, Marker, OaepHash, TokenInfo, Variant};
 use crate::model::material::{BirthRecord, Endorsement, Envelope, RepositoryCopy, Signed};
 use crate::model::observed::{
@@ -28,6 +26,7 @@ use crate::model::protocol::{
 };
 use crate::model::vault::UnixMs;
 use crate::wire::calls::{GenerateCall, ProveCall, RewrapCall};
+use crate::wire::tests::arbitrary_token::capabilities;
 
 /// One value, the same in every run.
 pub(crate) fn one<S: Strategy>(strategy: S) -> S::Value {
@@ -51,7 +50,7 @@ fn digest() -> impl Strategy<Value = Digest> {
     any::<[u8; 32]>().prop_map(Digest)
 }
 
-fn words() -> impl Strategy<Value = String> {
+pub(crate) fn words() -> impl Strategy<Value = String> {
     "[ -~äß\u{202e}]{0,30}"
 }
 
@@ -63,7 +62,7 @@ fn usage() -> impl Strategy<Value = UsageSet> {
     (0u16..512).prop_map(|bits| UsageSet::from_bits(bits).unwrap())
 }
 
-fn spec() -> impl Strategy<Value = KeySpec> {
+pub(crate) fn spec() -> impl Strategy<Value = KeySpec> {
     let all = [
         (Algorithm::Aes, 256),
         (Algorithm::Des, 192),
@@ -169,7 +168,7 @@ pub(crate) fn birth() -> impl Strategy<Value = Signed<BirthRecord>> {
     ))
 }
 
-fn oaep_hash() -> impl Strategy<Value = OaepHash> {
+pub(crate) fn oaep_hash() -> impl Strategy<Value = OaepHash> {
     select(vec![OaepHash::Sha1, OaepHash::Sha256])
 }
 
@@ -238,72 +237,6 @@ pub(crate) fn token_info() -> impl Strategy<Value = TokenInfo> {
                 library,
             },
         )
-}
-
-pub(crate) fn capabilities() -> impl Strategy<Value = Capabilities> {
-    (
-        (any::<u32>(), vec(any::<u64>(), 0..4), of(any::<u64>())),
-        (oaep_hash(), select(Duplicates::ALL.to_vec()), any::<u32>()),
-        (any::<[bool; 6]>(), of(any::<bool>())),
-        vec(kind_capabilities(), 0..3),
-    )
-        .prop_map(
-            |(
-                (trials, mechanisms, rfc5649),
-                (oaep_hash, duplicates, sessions),
-                ([cbc_pad, copyable, modifiable, digest_key, copy, atomic_set], unextractable),
-                kinds,
-            )| Capabilities {
-                trials,
-                mechanisms,
-                rfc5649,
-                cbc_pad,
-                oaep_hash,
-                copyable,
-                modifiable,
-                unextractable,
-                digest_key,
-                copy,
-                duplicates,
-                atomic_set,
-                sessions,
-                kinds,
-            },
-        )
-}
-
-const CLASSES: [ObjectClass; 3] = [
-    ObjectClass::Secret,
-    ObjectClass::Private,
-    ObjectClass::Public,
-];
-
-fn kind_capabilities() -> impl Strategy<Value = KindCapabilities> {
-    let trial = (
-        select(CLASSES.to_vec()),
-        select(Usage::ALL.to_vec()),
-        select(FlagChange::ALL.to_vec()),
-        words(),
-    )
-        .prop_map(|(class, usage, change, answer)| UsageTrial {
-            class,
-            usage,
-            change,
-            answer,
-        });
-    let sizes = vec(any::<u32>(), 0..4);
-    (
-        spec(),
-        sizes,
-        select(Unwrap::ALL.to_vec()),
-        vec(trial, 0..4),
-    )
-        .prop_map(|(spec, sizes, unwrap, usages)| KindCapabilities {
-            algorithm: spec.algorithm(),
-            sizes,
-            unwrap,
-            usages,
-        })
 }
 
 fn marker() -> impl Strategy<Value = Marker> {

@@ -1,6 +1,7 @@
 //! What is written is read back the same; what is not in the contract is refused with the name of its field; nothing panics.
 
 mod arbitrary;
+mod arbitrary_token;
 
 use proptest::prelude::*;
 use prost::Message;
@@ -51,7 +52,7 @@ round_trips! {
     endorsement_comes_back: Signed<Endorsement>, v1::Endorsement, any::endorsement();
     envelope_comes_back: Signed<Envelope>, v1::Envelope, any::envelope();
     token_info_comes_back: TokenInfo, v1::TokenInfo, any::token_info();
-    capabilities_come_back: Capabilities, v1::Capabilities, any::capabilities();
+    capabilities_come_back: Capabilities, v1::Capabilities, arbitrary_token::capabilities();
     health_comes_back: Health, v1::Health, any::health();
     description_comes_back: Description, v1::DescribeResponse, any::description();
     facts_come_back: ObjectFacts, v1::ObjectFacts, any::facts();

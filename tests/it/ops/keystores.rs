@@ -2,9 +2,8 @@
 
 use crate::ops::{House, call};
 use lockstep::coordinator::ops::errors::OpsError;
-use lockstep::coordinator::ops::keystores::{
-    HealthStatus, KeystoreNew, KeystorePatch, RemovalMode,
-};
+use lockstep::coordinator::ops::keystore_removal::RemovalMode;
+use lockstep::coordinator::ops::keystores::{HealthStatus, KeystoreNew, KeystorePatch};
 use lockstep::model::ids::KeystoreId;
 use lockstep::model::keystore::Variant;
 use uuid::Uuid;

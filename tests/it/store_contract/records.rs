@@ -35,6 +35,7 @@ pub(crate) fn vault(name: &str) -> Vault {
         description: "of the tests".to_owned(),
         recovery_key_label: None,
         salt: vec![7; 32],
+        strategy: Strategy::Flags,
         revision: Revision(1),
         stamps: stamps(),
     }
@@ -76,6 +77,7 @@ pub(crate) fn keystore(vault: VaultId, name: &str, groups: &[&str]) -> KeystoreR
         agent_name: format!("spiffe://lockstep/agent/{name}"),
         identity: sha256(name.as_bytes()),
         epoch: Epoch(1),
+        strategy: None,
         token: TokenInfo::default(),
         revision: Revision(1),
         stamps: stamps(),

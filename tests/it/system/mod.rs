@@ -4,3 +4,4 @@ mod drift;
 mod luck;
 mod main_job;
 mod probe;
+mod strategies;

@@ -5,7 +5,7 @@
 
 mod kinds;
 mod objects;
-mod wrapping;
+pub(crate) mod wrapping;
 
 use crate::keystore::pkcs11::names::{SCRATCH, named};
 use crate::keystore::pkcs11::object::matching;
@@ -14,8 +14,6 @@ use crate::keystore::pkcs11::raw::{Handle, Session};
 use crate::keystore::pkcs11::token::Pkcs11Token;
 use crate::model::capabilities::{Capabilities, TRIALS};
 use crate::model::job::TokenFailure;
-
-pub(crate) use crate::keystore::pkcs11::probe::wrapping::oaep_by_software;
 
 /// Tries everything. With a KEK, RFC 5649 counts only if it wraps under that one too.
 pub(crate) fn try_out(

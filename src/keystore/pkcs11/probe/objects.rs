@@ -6,6 +6,7 @@ use cryptoki_sys as sys;
 use crate::keystore::pkcs11::mechanism::session_key;
 use crate::keystore::pkcs11::names::{SCRATCH, named};
 use crate::keystore::pkcs11::object::{class_number, matching, usage_attributes};
+use crate::keystore::pkcs11::probe::clear;
 use crate::keystore::pkcs11::probe::wrapping::Wrapping;
 use crate::keystore::pkcs11::raw::{CallFailed, Handle, Session};
 use crate::keystore::pkcs11::template::{Attribute, Mechanism};
@@ -105,11 +106,11 @@ pub(super) fn copy(session: &Session) -> Result<bool, TokenFailure> {
 pub(super) fn duplicates(session: &Session) -> Result<Duplicates, TokenFailure> {
     scratch(session, None)?;
     if scratch(session, None).is_err() {
-        super::clear(session)?;
+        clear(session)?;
         return Ok(Duplicates::Refused);
     }
     let found = matching(session, named(SCRATCH))?.len();
-    super::clear(session)?;
+    clear(session)?;
     Ok(if found > 1 {
         Duplicates::Allowed
     } else {
