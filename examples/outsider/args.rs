@@ -86,6 +86,16 @@ pub(crate) enum Command {
         #[arg(long, value_parser = hex)]
         signature: Hex,
     },
+    Reveal {
+        #[command(flatten)]
+        at: At,
+        #[arg(long, default_value = "aes")]
+        kind: Kind,
+        #[arg(long, value_parser = hex)]
+        blob: Hex,
+        #[arg(long, value_parser = hex)]
+        under: Hex,
+    },
     BareLoop {
         #[command(flatten)]
         at: At,

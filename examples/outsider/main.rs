@@ -16,6 +16,9 @@
 //!   decrypt   --id HEX --data HEX
 //!   sign      --id HEX --data HEX             HMAC-SHA-256, ECDSA over the data as a hash, or RSA PKCS#1 with SHA-256
 //!   verify    --id HEX --data HEX --signature HEX
+//!   reveal    --id HEX --blob HEX --under HEX [--kind aes|hmac|ec|rsa]   what the PIN of a keystore with a wrapping key
+//!                                             allows: unwraps a blob under that key (RFC 5649, CKM 0x210A), and prints
+//!                                             it wrapped under an AES key of that value
 //!   bare-loop --id HEX --tokens A,B,C [--rounds N]   the baseline of `make bench`
 //! ```
 //!
@@ -49,7 +52,8 @@ use zeroize::Zeroizing;
 use crate::args::{Class, Cli, Command};
 use crate::bare::bare_loop;
 use crate::objects::{
-    NoObject, duplicate, found, generate, list, one, print_hex, set_all, set_usage, signing, swap,
+    NoObject, duplicate, found, generate, list, one, print_hex, reveal, set_all, set_usage,
+    signing, swap,
 };
 
 fn main() -> ExitCode {
@@ -139,6 +143,12 @@ fn command(session: &Session, command: &Command) -> anyhow::Result<()> {
             println!("ok");
             Ok(())
         }
+        Command::Reveal {
+            at,
+            kind,
+            blob,
+            under,
+        } => reveal(session, at, *kind, &blob.0, &under.0),
         Command::BareLoop { .. } => bail!("needs several tokens"),
     }
 }

@@ -289,6 +289,41 @@ pub(crate) fn generate(
     Ok(())
 }
 
+/// Opens a blob as a session object, and wraps that under an AES key of a known value: neither is left behind.
+pub(crate) fn reveal(
+    session: &Session,
+    at: &At,
+    kind: Kind,
+    blob: &[u8],
+    under: &[u8],
+) -> anyhow::Result<()> {
+    let (class, key_type) = match kind {
+        Kind::Aes => (ObjectClass::SECRET_KEY, KeyType::AES),
+        Kind::Hmac => (ObjectClass::SECRET_KEY, KeyType::GENERIC_SECRET),
+        Kind::Ec => (ObjectClass::PRIVATE_KEY, KeyType::EC),
+        Kind::Rsa => (ObjectClass::PRIVATE_KEY, KeyType::RSA),
+    };
+    let kek = one(session, at, &[Class::Secret])?;
+    let opened = [
+        Attribute::Class(class),
+        Attribute::KeyType(key_type),
+        Attribute::Token(false),
+        Attribute::Private(true),
+        Attribute::Sensitive(true),
+        Attribute::Extractable(true),
+    ];
+    let opened = session.unwrap_key(&Mechanism::AesKeyWrapPad, kek, blob, &opened)?;
+    let known = session.create_object(&[
+        Attribute::Class(ObjectClass::SECRET_KEY),
+        Attribute::KeyType(KeyType::AES),
+        Attribute::Token(false),
+        Attribute::Wrap(true),
+        Attribute::Value(under.to_vec()),
+    ])?;
+    print_hex(&session.wrap_key(&Mechanism::AesKeyWrapPad, known, opened)?);
+    Ok(())
+}
+
 pub(crate) fn list(session: &Session) -> anyhow::Result<()> {
     let classes = [
         ("secret", Class::Secret),
