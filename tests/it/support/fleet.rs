@@ -34,6 +34,7 @@ pub struct Fleet {
     pub url: String,
     coordinator: Option<Child>,
     token: String,
+    log_filter: &'static str,
 }
 
 /// An answer of the API.
@@ -67,6 +68,11 @@ fn run(program: &str, args: &[&str]) -> String {
 impl Fleet {
     /// Starts agents of these names, the first one internal, and a coordinator that knows none of them yet.
     pub fn start(names: &[&str]) -> Self {
+        Self::start_logging(names, "info")
+    }
+
+    /// As [`Self::start`]; the processes log what that filter lets through.
+    pub fn start_logging(names: &[&str], log_filter: &'static str) -> Self {
         let hsm = SoftHsm::new();
         let dir = hsm.dir().join("fleet");
         fs::create_dir_all(&dir).unwrap();
@@ -81,6 +87,7 @@ impl Fleet {
             url: String::new(),
             coordinator: None,
             token,
+            log_filter,
         };
         for (index, name) in names.iter().enumerate() {
             fleet.make_agent(name, index == 0);
@@ -169,6 +176,7 @@ impl Fleet {
         let log = log(&agent.dir.join("agent.log"));
         let child = Command::new(AGENT)
             .args(["serve", "--config", path(&agent.dir.join("agent.toml"))])
+            .env("LOCKSTEP_LOG", self.log_filter)
             .stdin(Stdio::null())
             .stderr(log)
             .spawn()
@@ -196,6 +204,7 @@ impl Fleet {
         let _may_be_missing = fs::remove_file(&address);
         let child = Command::new(LOCKSTEP)
             .args(["serve", "--config", path(&config)])
+            .env("LOCKSTEP_LOG", self.log_filter)
             .stdin(Stdio::null())
             .stderr(log(&dir.join("coordinator.log")))
             .spawn()
@@ -307,6 +316,17 @@ impl Fleet {
 
     /// Vault, keystores (all in group `all` but the first) and a template of that kind; gives vault id.
     pub fn furnish(&self) -> String {
+        self.furnish_at(|name| self.listens_at(name))
+    }
+
+    /// Where an agent listens, `host:port`.
+    pub fn listens_at(&self, name: &str) -> String {
+        let text = fs::read_to_string(self.agents[name].dir.join("state/listen.addr")).unwrap();
+        text.trim().to_owned()
+    }
+
+    /// As [`Self::furnish`]; each keystore's agent is told to be at that address, `host:port`.
+    pub fn furnish_at(&self, address: impl Fn(&str) -> String) -> String {
         let vault = self.create("/api/v4/vaults", &json!({"name": "test"}));
         let vault = vault["id"].as_str().unwrap().to_owned();
         let mut names: Vec<&String> = self.agents.keys().collect();
@@ -314,13 +334,6 @@ impl Fleet {
         for name in names {
             let text = fs::read_to_string(self.agents[name].dir.join("agent.toml")).unwrap();
             let is_internal = text.contains("\"internal\"");
-            let listen = text
-                .split("listen = \"")
-                .nth(1)
-                .unwrap()
-                .split('"')
-                .next()
-                .unwrap();
             self.create(
                 "/api/v4/keystores",
                 &json!({
@@ -328,7 +341,7 @@ impl Fleet {
                     "vault": {"id": vault},
                     "name": name,
                     "groups": if is_internal { vec!["makers"] } else { vec!["all"] },
-                    "pkcs11_agent_endpoint": format!("https://{listen}"),
+                    "pkcs11_agent_endpoint": format!("https://{}", address(name)),
                     "pkcs11_agent_identity": format!("spiffe://lockstep/agent/{name}"),
                     "pkcs11_variant": if is_internal { "internal" } else { "external" },
                 }),

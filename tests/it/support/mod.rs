@@ -7,10 +7,13 @@
 
 pub mod agent;
 pub mod fleet;
+pub mod http2;
 pub mod paper;
 pub mod pin;
 pub mod rest;
+pub mod secrets;
 pub mod softhsm;
+pub mod tap;
 
 use std::path::PathBuf;
 
