@@ -4,4 +4,5 @@ mod drift;
 mod luck;
 mod main_job;
 mod probe;
+mod secrecy;
 mod strategies;
