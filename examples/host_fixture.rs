@@ -100,7 +100,8 @@ impl Keystore for Scripted {
             | TokenJob::Prepare { .. }
             | TokenJob::Scan
             | TokenJob::Generate { .. }
-            | TokenJob::Rewrap(_) => {
+            | TokenJob::Rewrap(_)
+            | TokenJob::TakeOver(_) => {
                 TokenOutcome::Failed(failure(FailureKind::Refused, "fixture", ""))
             }
         }

@@ -3,6 +3,7 @@
 //! Give it two empty tokens, one that may generate keys and one that only receives. It binds both and leaves nothing else
 //! on them but the agents' own keys.
 
+mod repository;
 mod strategies;
 
 use uuid::Uuid;
@@ -76,6 +77,11 @@ pub fn check<K: Keystore>(internal: &mut K, external: &mut K, specs: &[KeySpec])
         stage.hints_never_act(&key, &other)?;
         stage.bad_material_leaves_nothing(&key)?;
         stage.refusals(&key)?;
+    }
+    let home = self::prepared(stage.internal, true)?;
+    self::prepared(stage.external, true)?;
+    for spec in specs {
+        stage.taken_over(*spec, &home)?;
     }
     let objects = inventory(stage.external)?.objects;
     demand(
@@ -532,6 +538,7 @@ const fn name(job: &TokenJob) -> &'static str {
         TokenJob::Run(_) => "run",
         TokenJob::Generate { .. } => "generate",
         TokenJob::Rewrap(_) => "rewrap",
+        TokenJob::TakeOver(_) => "take over",
         TokenJob::Stop => "stop",
     }
 }

@@ -13,8 +13,8 @@ use crate::keystore::pkcs11::names::check_plan;
 use crate::model::capabilities::Capabilities;
 use crate::model::desired::ObjectPlan;
 use crate::model::job::{
-    FailureKind, Generated, Inventory, Prepared, Ran, RewrapJob, RunJob, TokenAnswer, TokenFailure,
-    TokenIdentity, TokenJob, TokenOutcome, Wrapped,
+    FailureKind, Generated, Inventory, Prepared, Ran, RewrapJob, RunJob, TakeOverJob, TokenAnswer,
+    TokenFailure, TokenIdentity, TokenJob, TokenOutcome, Wrapped,
 };
 use crate::model::key::{KeyClass, KeySpec, UsageSet};
 use crate::model::keystore::{Marker, TokenInfo};
@@ -229,6 +229,7 @@ impl State {
                 self.generate(*spec, salt).map(TokenAnswer::Generated)
             }
             TokenJob::Rewrap(job) => self.rewrap(job).map(TokenAnswer::Rewrapped),
+            TokenJob::TakeOver(job) => self.take_over(job).map(TokenAnswer::TakenOver),
             TokenJob::Stop => Ok(TokenAnswer::Stopping),
         }
     }
@@ -289,6 +290,24 @@ impl State {
             wrapped_kek: material::seal(&job.transport_spki, &sender, &ephemeral)?,
             wrapped_key: made.wrap(&ephemeral)?,
             spki: made.spki(),
+        })
+    }
+
+    fn take_over(&self, job: &TakeOverJob) -> Outcome<Generated> {
+        let kek = self.kek()?;
+        let missing = || failure(FailureKind::Refused, "own key", "prepare first");
+        let transport = self.transport.ok_or_else(missing)?;
+        let ephemeral = material::open(&transport, &job.wrapped.wrapped_kek)?;
+        let made = Material::unwrap(job.spec, &ephemeral, &job.wrapped.wrapped_key)?;
+        let fingerprint = made.fingerprint(job.spec, &job.salt);
+        if fingerprint != job.fingerprint || made.spki() != job.wrapped.spki {
+            let detail = "the key in the envelope is not the one that it says";
+            return Err(failure(FailureKind::WrongKey, "take over", detail));
+        }
+        Ok(Generated {
+            blob: made.wrap(&kek)?,
+            spki: made.spki(),
+            fingerprint,
         })
     }
 

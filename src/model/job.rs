@@ -42,6 +42,9 @@ pub enum TokenJob {
     },
     /// Unwrap a repository blob to a session object, check its fingerprint, wrap it for a transport key, destroy it.
     Rewrap(Box<RewrapJob>),
+    /// Unwrap a key from another internal keystore to a session object, check its fingerprint, wrap it under the own KEK,
+    /// destroy it.
+    TakeOver(Box<TakeOverJob>),
     /// End after the calls under way: finalize and exit.
     Stop,
 }
@@ -91,6 +94,19 @@ pub struct RewrapJob {
     pub oaep_hash: OaepHash,
 }
 
+/// A key that another internal keystore sent, for the own repository copy.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TakeOverJob {
+    /// Algorithm and size.
+    pub spec: KeySpec,
+    /// The vault's salt.
+    pub salt: Vec<u8>,
+    /// What the key must be; else nothing is kept.
+    pub fingerprint: Fingerprint,
+    /// The key, wrapped for this keystore's transport key.
+    pub wrapped: Wrapped,
+}
+
 /// What a job gave.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum TokenAnswer {
@@ -110,6 +126,8 @@ pub enum TokenAnswer {
     Generated(Generated),
     /// To `Rewrap`.
     Rewrapped(Wrapped),
+    /// To `TakeOver`.
+    TakenOver(Generated),
     /// To `Stop`.
     Stopping,
 }

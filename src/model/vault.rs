@@ -58,8 +58,15 @@ pub struct Vault {
     /// The weakest strategy by which keys of the vault are disabled anywhere.
     #[serde(default)]
     pub strategy: Strategy,
+    /// Internal keystores that must hold a key's material before it is first activated; at least 1.
+    #[serde(default = "one_copy")]
+    pub min_copies: u32,
     /// The ETag.
     pub revision: Revision,
     /// Who and when.
     pub stamps: Stamps,
+}
+
+const fn one_copy() -> u32 {
+    1
 }

@@ -91,6 +91,9 @@ pub struct ManagedKey {
     pub allowed_actions: Vec<String>,
     /// `repository` and `keystores`, wherever its material is.
     pub key_material_present: Vec<String>,
+    /// How well its material is kept.
+    #[serde(default)]
+    pub copies: Copies,
     /// Bits, as text.
     pub size: String,
     /// The algorithm.
@@ -179,6 +182,17 @@ pub struct InstanceKeystore {
     /// `pkcs11`.
     #[serde(rename = "type")]
     pub kind: String,
+}
+
+/// How many wrapped copies of a key there are.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Copies {
+    /// Internal keystores that hold it.
+    pub held: u64,
+    /// Internal keystores of its vault.
+    pub keystores: u64,
+    /// How many must hold it before its first activation.
+    pub minimum: u64,
 }
 
 /// GET /api/v4/managed_keys

@@ -20,6 +20,9 @@ pub struct VaultCreate {
     /// The weakest way to disable its keys: `flags`, `copy` or `withdraw`. Keys follow with their next change.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pkcs11_strategy: Option<Strategy>,
+    /// Internal keystores that must hold a key before it is first activated.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub min_copies: Option<u32>,
 }
 
 /// PATCH /api/v4/vaults/{id}: what is left out stays.
@@ -38,6 +41,9 @@ pub struct VaultPatch {
     /// The weakest way to disable its keys: `flags`, `copy` or `withdraw`. Keys follow with their next change.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pkcs11_strategy: Option<Strategy>,
+    /// Internal keystores that must hold a key before it is first activated.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub min_copies: Option<u32>,
 }
 
 /// A vault.
@@ -55,6 +61,9 @@ pub struct Vault {
     /// The weakest way to disable its keys.
     #[serde(default)]
     pub pkcs11_strategy: Strategy,
+    /// Internal keystores that must hold a key before it is first activated.
+    #[serde(default)]
+    pub min_copies: u32,
     /// Managed keys in it, destroyed ones too.
     pub keys_count: u64,
     /// Templates in it.

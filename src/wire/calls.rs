@@ -60,20 +60,68 @@ impl From<RepositoryCopy> for v1::GenerateResponse {
 impl TryFrom<v1::GenerateResponse> for RepositoryCopy {
     type Error = InvalidMessage;
 
-    /// The keystore is the one in the birth record; the blob must have the digest given there.
     fn try_from(raw: v1::GenerateResponse) -> Result<Self, InvalidMessage> {
-        let birth: Signed<BirthRecord> = message(raw.birth, "birth")?;
-        let blob = at_most(raw.blob, WRAPPED_BYTES_MAX, "blob")?;
-        if sha256(&blob) != birth.body.blob {
-            return Err(InvalidMessage::new(
-                "blob",
-                "is not the one of the birth record",
-            ));
+        copy(raw.blob, raw.birth)
+    }
+}
+
+impl From<RepositoryCopy> for v1::TakeOverResponse {
+    fn from(copy: RepositoryCopy) -> Self {
+        Self {
+            blob: copy.blob,
+            birth: Some(copy.birth.into()),
         }
+    }
+}
+
+impl TryFrom<v1::TakeOverResponse> for RepositoryCopy {
+    type Error = InvalidMessage;
+
+    fn try_from(raw: v1::TakeOverResponse) -> Result<Self, InvalidMessage> {
+        copy(raw.blob, raw.birth)
+    }
+}
+
+/// The keystore is the one in the birth record; the blob must have the digest given there.
+fn copy(blob: Vec<u8>, birth: Option<v1::BirthRecord>) -> Result<RepositoryCopy, InvalidMessage> {
+    let birth: Signed<BirthRecord> = message(birth, "birth")?;
+    let blob = at_most(blob, WRAPPED_BYTES_MAX, "blob")?;
+    if sha256(&blob) != birth.body.blob {
+        let problem = "is not the one of the birth record";
+        return Err(InvalidMessage::new("blob", problem));
+    }
+    Ok(RepositoryCopy {
+        keystore: birth.body.keystore,
+        blob,
+        birth,
+    })
+}
+
+/// Asks an internal keystore to take a key over.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TakeOverCall {
+    /// The live session.
+    pub session: SessionNumber,
+    /// The key, for its transport key.
+    pub envelope: Signed<Envelope>,
+}
+
+impl From<TakeOverCall> for v1::TakeOverRequest {
+    fn from(call: TakeOverCall) -> Self {
+        Self {
+            session: call.session.0,
+            envelope: Some(call.envelope.into()),
+        }
+    }
+}
+
+impl TryFrom<v1::TakeOverRequest> for TakeOverCall {
+    type Error = InvalidMessage;
+
+    fn try_from(raw: v1::TakeOverRequest) -> Result<Self, InvalidMessage> {
         Ok(Self {
-            keystore: birth.body.keystore,
-            blob,
-            birth,
+            session: SessionNumber(raw.session),
+            envelope: message(raw.envelope, "envelope")?,
         })
     }
 }

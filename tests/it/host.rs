@@ -98,6 +98,7 @@ fn echo(outcome: &TokenOutcome) -> &str {
         | TokenAnswer::Inventory(_)
         | TokenAnswer::Generated(_)
         | TokenAnswer::Rewrapped(_)
+        | TokenAnswer::TakenOver(_)
         | TokenAnswer::Stopping => panic!("{answer:?}"),
     };
     found.fingerprint_failure.as_deref().unwrap()

@@ -20,7 +20,7 @@ use crate::model::ids::{Epoch, KeystoreId, SessionNumber};
 use crate::model::job::{Prepared, TokenAnswer, TokenJob};
 use crate::model::keystore::{Health, Variant};
 use crate::model::protocol::Description;
-use crate::wire::calls::{GenerateCall, ProveCall, RewrapCall};
+use crate::wire::calls::{GenerateCall, ProveCall, RewrapCall, TakeOverCall};
 use crate::wire::v1;
 use crate::wire::v1::agent_server::Agent;
 
@@ -189,6 +189,15 @@ impl Agent for AgentService {
         let call = RewrapCall::try_from(request.into_inner())?;
         let envelope = material::rewrap(&self.shared, call).await?;
         Ok(Response::new(envelope.into()))
+    }
+
+    async fn take_over(
+        &self,
+        request: Request<v1::TakeOverRequest>,
+    ) -> Result<Response<v1::TakeOverResponse>, Status> {
+        let call = TakeOverCall::try_from(request.into_inner())?;
+        let copy = material::take_over(&self.shared, call).await?;
+        Ok(Response::new(copy.into()))
     }
 
     async fn transport_key(

@@ -9,10 +9,10 @@ use crate::agent::service::trust;
 use crate::clock;
 use crate::model::canonical::sha256;
 use crate::model::ids::SessionNumber;
-use crate::model::job::{RewrapJob, TokenAnswer, TokenJob};
+use crate::model::job::{RewrapJob, TakeOverJob, TokenAnswer, TokenJob, Wrapped};
 use crate::model::keystore::Variant;
 use crate::model::material::{BirthRecord, Endorsement, Envelope, RepositoryCopy, Signed};
-use crate::wire::calls::{GenerateCall, RewrapCall};
+use crate::wire::calls::{GenerateCall, RewrapCall, TakeOverCall};
 
 /// A new key as a wrapped blob with its birth record.
 ///
@@ -96,6 +96,52 @@ pub async fn rewrap(shared: &Shared, call: RewrapCall) -> Result<Signed<Envelope
         wrapped_key: wrapped.wrapped_key,
         at: clock::unix_ms(),
     }))
+}
+
+/// A key of another internal keystore as a repository copy of this one, with a birth record of its own.
+///
+/// # Errors
+/// A status with its word.
+pub async fn take_over(shared: &Shared, call: TakeOverCall) -> Result<RepositoryCopy, Status> {
+    let (keystore, _epoch) = shared.bound()?;
+    internal(shared)?;
+    let transport = shared.prepared().await?.transport_spki;
+    let checked = trust::check_envelope(&shared.peers, keystore, &transport, &call.envelope);
+    if let Err(untrusted) = checked {
+        let version = call.envelope.body.version;
+        tracing::warn!(%version, why = %untrusted, "a key was not taken over");
+        return Err(untrusted.into());
+    }
+    let envelope = call.envelope.body;
+    let job = TokenJob::TakeOver(Box::new(TakeOverJob {
+        spec: envelope.spec,
+        salt: envelope.salt.clone(),
+        fingerprint: envelope.fingerprint,
+        wrapped: Wrapped {
+            wrapped_kek: envelope.wrapped_kek,
+            wrapped_key: envelope.wrapped_key,
+            spki: envelope.spki,
+        },
+    }));
+    let TokenAnswer::TakenOver(taken) = shared.perform(call.session, job).await? else {
+        return Err(unexpected());
+    };
+    let birth = shared.identity.sign(BirthRecord {
+        version: envelope.version,
+        spec: envelope.spec,
+        fingerprint: taken.fingerprint,
+        salt: envelope.salt,
+        spki: taken.spki,
+        blob: sha256(&taken.blob),
+        keystore,
+        at: clock::unix_ms(),
+    });
+    tracing::info!(version = %envelope.version, source = %envelope.source, "a key was taken over");
+    Ok(RepositoryCopy {
+        keystore,
+        blob: taken.blob,
+        birth,
+    })
 }
 
 /// The token's transport key, endorsed.

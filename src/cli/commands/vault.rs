@@ -24,6 +24,9 @@ pub enum VaultCommand {
         /// The weakest way to disable its keys: flags, copy or withdraw.
         #[arg(long, value_parser = strategy)]
         strategy: Option<Strategy>,
+        /// Internal keystores that must hold a key before it is first activated, 1 to 100.
+        #[arg(long)]
+        min_copies: Option<u32>,
     },
     /// List them.
     List,
@@ -45,6 +48,9 @@ pub enum VaultCommand {
         /// The weakest way to disable its keys: flags, copy or withdraw; keys follow with their next change.
         #[arg(long, value_parser = strategy)]
         strategy: Option<Strategy>,
+        /// Internal keystores that must hold a key before it is first activated, 1 to 100.
+        #[arg(long)]
+        min_copies: Option<u32>,
     },
     /// Delete it; it must be empty.
     Delete {
@@ -63,12 +69,14 @@ pub fn run(command: VaultCommand, context: &mut Context<'_, '_>) -> anyhow::Resu
             name,
             description,
             strategy,
+            min_copies,
         } => {
             let body = VaultCreate {
                 name,
                 description,
                 recovery_key_label: None,
                 pkcs11_strategy: strategy,
+                min_copies,
             };
             let change = Change::with_body(&body)?;
             let made = context
@@ -99,6 +107,7 @@ pub fn run(command: VaultCommand, context: &mut Context<'_, '_>) -> anyhow::Resu
             name,
             description,
             strategy,
+            min_copies,
         } => {
             let now = find::vault(&context.client, &vault)?;
             let body = VaultPatch {
@@ -106,6 +115,7 @@ pub fn run(command: VaultCommand, context: &mut Context<'_, '_>) -> anyhow::Resu
                 description,
                 recovery_key_label: None,
                 pkcs11_strategy: strategy,
+                min_copies,
             };
             let change = Change::with_body(&body)?.resting_on(&now);
             let path = vault_path(&now.value.id);
@@ -136,6 +146,14 @@ fn disables_by(vault: &Vault) -> String {
     }
 }
 
+/// Nothing where one is enough.
+fn demanded(vault: &Vault) -> String {
+    match vault.min_copies {
+        0 | 1 => String::new(),
+        copies => format!("{copies} before a key is activated"),
+    }
+}
+
 fn row(vault: &Vault) -> Vec<String> {
     vec![
         vault.name.clone(),
@@ -153,6 +171,7 @@ fn page(vault: &Vault) -> String {
         ("Id", vault.id.clone()),
         ("Description", vault.description.clone()),
         ("Disables by", disables_by(vault)),
+        ("Copies", demanded(vault)),
         ("Keys", vault.keys_count.to_string()),
         ("Templates", vault.key_templates_count.to_string()),
         ("Keystores", vault.keystores_count.to_string()),

@@ -43,6 +43,7 @@ pub(crate) fn body(view: &KeyView, trace: &str) -> rest::ManagedKey {
             .map(|action| action.name().to_owned())
             .collect(),
         key_material_present: material(view),
+        copies: copies(view),
         size: key.spec.bits().to_string(),
         algorithm: key.spec.algorithm(),
         verification_patterns: key
@@ -97,10 +98,19 @@ fn instance(view: &KeyView) -> rest::KeyInstance {
     }
 }
 
+fn copies(view: &KeyView) -> rest::Copies {
+    let count = |count: usize| u64::try_from(count).unwrap_or(u64::MAX);
+    rest::Copies {
+        held: count(view.copies.held),
+        keystores: count(view.copies.keystores),
+        minimum: count(view.copies.minimum),
+    }
+}
+
 fn material(view: &KeyView) -> Vec<String> {
     let is_there = |seen| matches!(seen, Seen::Active | Seen::NotActive);
     let mut places = Vec::new();
-    if view.copies > 0 {
+    if view.copies.held > 0 {
         places.push("repository".to_owned());
     }
     if view.keystores.iter().any(|found| is_there(found.seen)) {

@@ -47,6 +47,7 @@ async fn create(State(api): State<Api>, mut incoming: Incoming) -> Result<Respon
         description: asked.description.unwrap_or_default(),
         recovery_key_label: asked.recovery_key_label,
         strategy: asked.pkcs11_strategy,
+        min_copies: asked.min_copies,
     };
     let done = api.ops.vault_create(&incoming.call, new).await?;
     let revision = done.value.vault.revision;
@@ -79,6 +80,7 @@ async fn update(
             description: asked.description,
             recovery_key_label: asked.recovery_key_label,
             strategy: asked.pkcs11_strategy,
+            min_copies: asked.min_copies,
         };
         let done = api.ops.vault_update(&incoming.call, id, patch).await?;
         let revision = done.value.vault.revision;
@@ -142,6 +144,7 @@ fn body(view: &VaultView) -> rest::Vault {
         description: vault.description.clone(),
         recovery_key_label: vault.recovery_key_label.clone(),
         pkcs11_strategy: vault.strategy,
+        min_copies: vault.min_copies,
         keys_count: view.keys_count,
         key_templates_count: view.templates_count,
         keystores_count: view.keystores_count,

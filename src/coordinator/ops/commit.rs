@@ -68,6 +68,7 @@ impl Draft {
                 | Write::KeyUpdate { .. }
                 | Write::KeyDelete { .. }
                 | Write::CopyInsert { .. }
+                | Write::CopyAdd { .. }
                 | Write::CopiesErase { .. } => None,
             })
             .collect()

@@ -6,20 +6,17 @@ use crate::clock;
 use crate::coordinator::ops::access::{Call, Permission};
 use crate::coordinator::ops::commit::{Committed, Done, Draft};
 use crate::coordinator::ops::errors::OpsError;
-use crate::coordinator::ops::fleet::FleetError;
 use crate::coordinator::ops::lists::{Page, Paged};
 use crate::coordinator::ops::naming::Scheme;
+use crate::coordinator::ops::repository::Copies;
 use crate::coordinator::ops::status::{Directory, InKeystore};
 use crate::coordinator::ops::vaults::check_description;
-use crate::coordinator::ops::{Ops, birth, dates, intents};
+use crate::coordinator::ops::{Ops, dates, intents};
 use crate::coordinator::store::{KeyFilter, Write};
 use crate::decide::status::{KeyPhase, phase};
 use crate::model::ids::{KeyId, KeyVersionId, KeystoreId, Revision, TemplateId, VaultId};
 use crate::model::key::ManagedKey;
-use crate::model::keystore::{Health, KeystoreRecord, Variant};
 use crate::model::lifecycle::ManagedState;
-use crate::model::live::Connection;
-use crate::model::material::RepositoryCopy;
 use crate::model::template::KeyTemplate;
 use crate::model::text::Label;
 use crate::model::vault::{Stamps, Vault};
@@ -87,7 +84,7 @@ pub struct KeyView {
     /// Whether rotating will deactivate this version.
     pub deactivate_on_rotation: bool,
     /// How many wrapped copies the repository holds.
-    pub copies: usize,
+    pub copies: Copies,
     /// Whether every keystore is as wanted.
     pub phase: KeyPhase,
     /// Each keystore's truth: targets, and those that once were.
@@ -118,7 +115,8 @@ impl Ops {
             .await?;
         key.targets = targets.iter().map(|record| record.id).collect();
         self.check_targets(key.targets.len())?;
-        let copy = self.generate(&vault, &key).await?;
+        let internal = self.internal_keystores(vault.id).await?;
+        let copy = self.generate(&vault, &internal, &key).await?;
         key.fingerprint = Some(copy.birth.body.fingerprint);
         key.spki.clone_from(&copy.birth.body.spki);
 
@@ -134,6 +132,8 @@ impl Ops {
             draft.writes.push(write);
             draft.wake.push(wish.keystore);
         }
+        // They take the key over from the one that made it.
+        draft.wake.extend(internal.iter().map(|record| record.id));
         let committed = self.commit(call, draft).await?;
         if committed.earlier.is_some() {
             return self.key_again(committed).await;
@@ -252,6 +252,9 @@ impl Ops {
         let at = clock::unix_ms();
         key.revision = before.revision.next();
         key.stamps.touch(at, &call.principal.name);
+        if key.state == ManagedState::Active && before.state == ManagedState::PreActivation {
+            self.check_copies(key).await?;
+        }
         let instances = self.store.key_instances(key.id).await?;
         let mut draft = Draft::new(action, subject(key.id), detail(before, key));
         draft.writes.push(Write::KeyUpdate {
@@ -293,7 +296,7 @@ impl Ops {
     ) -> Result<KeyView, OpsError> {
         let vault_name = self.vault_record(key.vault).await?.name;
         let template = self.template_record(key.template).await?;
-        let copies = self.store.copies(key.version).await?.len();
+        let copies = self.copies_of(&key).await?;
         let keystores = self.in_keystores(&key, directory).await?;
         let rows: Vec<_> = keystores
             .iter()
@@ -401,53 +404,6 @@ impl Ops {
             });
         }
         Ok(())
-    }
-
-    /// The material, from the first internal keystore of the vault that can give it.
-    async fn generate(&self, vault: &Vault, key: &ManagedKey) -> Result<RepositoryCopy, OpsError> {
-        let internal: Vec<KeystoreRecord> = self
-            .keystore_records(Some(vault.id), None)
-            .await?
-            .into_iter()
-            .filter(|record| record.variant == Variant::Internal)
-            .collect();
-        let mut failure = OpsError::NoInternalKeystore;
-        for keystore in &internal {
-            if let Err(why) = self.is_well(keystore.id) {
-                failure = OpsError::fleet(&keystore.name, FleetError::Unreachable { why });
-                continue;
-            }
-            let made = self
-                .fleet
-                .generate(keystore.id, key.version, key.spec, vault.salt.clone())
-                .await;
-            match made {
-                Ok(copy) => {
-                    birth::check(&copy, keystore, key.version, key.spec, &vault.salt)?;
-                    return Ok(copy);
-                }
-                Err(error @ (FleetError::Unreachable { .. } | FleetError::Late)) => {
-                    failure = OpsError::fleet(&keystore.name, error);
-                }
-                Err(error @ (FleetError::Identity { .. } | FleetError::Refused { .. })) => {
-                    return Err(OpsError::fleet(&keystore.name, error));
-                }
-            }
-        }
-        Err(failure)
-    }
-
-    /// Whether a keystore can do something now; else why not.
-    pub(crate) fn is_well(&self, keystore: KeystoreId) -> Result<(), String> {
-        let live = self.fleet.live_keystore(keystore);
-        match (live.connection, live.health) {
-            (Connection::Never { why } | Connection::Down { why, .. }, _) => Err(why),
-            (Connection::CatchingUp | Connection::Live, Some(Health::Ok)) => Ok(()),
-            (Connection::CatchingUp | Connection::Live, Some(health)) => Err(health.to_string()),
-            (Connection::CatchingUp | Connection::Live, None) => {
-                Err("the agent has not said how its token is".to_owned())
-            }
-        }
     }
 }
 

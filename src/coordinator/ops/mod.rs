@@ -25,6 +25,7 @@ pub mod lists;
 pub mod naming;
 pub mod plan;
 pub mod ready;
+pub mod repository;
 pub mod sessions;
 pub mod status;
 mod strategies;

@@ -25,6 +25,8 @@ pub struct VaultNew {
     pub recovery_key_label: Option<String>,
     /// The weakest strategy by which its keys are disabled; keys follow with their next change.
     pub strategy: Option<Strategy>,
+    /// Internal keystores that must hold a key before it is first activated, 1 to 100.
+    pub min_copies: Option<u32>,
 }
 
 /// What is to change of a vault; `None` leaves a field as it is.
@@ -38,6 +40,8 @@ pub struct VaultPatch {
     pub recovery_key_label: Option<String>,
     /// The weakest strategy by which its keys are disabled; keys follow with their next change.
     pub strategy: Option<Strategy>,
+    /// Internal keystores that must hold a key before it is first activated, 1 to 100.
+    pub min_copies: Option<u32>,
 }
 
 /// A vault with its counts.
@@ -81,6 +85,7 @@ impl Ops {
             recovery_key_label: new.recovery_key_label,
             salt: salt.to_vec(),
             strategy: new.strategy.unwrap_or_default(),
+            min_copies: check_copies(new.min_copies)?.unwrap_or(1),
             revision: Revision(1),
             stamps: Stamps::new(clock::unix_ms(), &call.principal.name),
         };
@@ -157,6 +162,9 @@ impl Ops {
         }
         if let Some(strategy) = patch.strategy {
             vault.strategy = strategy;
+        }
+        if let Some(copies) = check_copies(patch.min_copies)? {
+            vault.min_copies = copies;
         }
         vault.revision = expected.next();
         vault.stamps.touch(clock::unix_ms(), &call.principal.name);
@@ -270,4 +278,11 @@ pub(crate) fn check_description(text: &str) -> Result<(), OpsError> {
         ));
     }
     Ok(())
+}
+
+fn check_copies(copies: Option<u32>) -> Result<Option<u32>, OpsError> {
+    if copies.is_none_or(|copies| (1..=100).contains(&copies)) {
+        return Ok(copies);
+    }
+    Err(OpsError::invalid("min_copies", "out_of_range", "1 to 100"))
 }

@@ -15,7 +15,7 @@ use crate::tls::config::Identity;
 use crate::tls::connect::connect;
 use crate::tls::error::{TlsError, chain};
 use crate::tls::name::PeerName;
-use crate::wire::calls::{GenerateCall, ProveCall, RewrapCall};
+use crate::wire::calls::{GenerateCall, ProveCall, RewrapCall, TakeOverCall};
 use crate::wire::limits::MESSAGE_BYTES_MAX;
 use crate::wire::v1;
 use crate::wire::v1::agent_client::AgentClient;
@@ -103,6 +103,16 @@ pub(crate) async fn rewrap(
     };
     let answer = body(client.rewrap(within(call.into(), CALL_WITHIN)).await)?;
     Signed::try_from(answer).map_err(unreadable)
+}
+
+pub(crate) async fn take_over(
+    client: &mut Client,
+    session: SessionNumber,
+    envelope: Signed<Envelope>,
+) -> Result<RepositoryCopy, FleetError> {
+    let call = TakeOverCall { session, envelope };
+    let answer = body(client.take_over(within(call.into(), CALL_WITHIN)).await)?;
+    RepositoryCopy::try_from(answer).map_err(unreadable)
 }
 
 pub(crate) async fn prove(

@@ -13,11 +13,12 @@ use crate::coordinator::ops::fleet::{FleetError, LiveKeystore};
 use crate::coordinator::reconcile::calls::{self, Client};
 use crate::coordinator::reconcile::fleet::Shared;
 use crate::coordinator::reconcile::material;
+use crate::coordinator::reconcile::repository::{self, Taking};
 use crate::decide::coordinator::{Input, Machine, Moment, Output};
 use crate::decide::status::seen;
 use crate::model::desired::Instance;
-use crate::model::ids::{Generation, KeyVersionId, KeystoreId, SessionNumber, Term};
-use crate::model::keystore::KeystoreRecord;
+use crate::model::ids::{Generation, KeyVersionId, KeystoreId, SessionNumber, Term, VaultId};
+use crate::model::keystore::{Health, KeystoreRecord, Variant};
 use crate::model::live::{LastSeen, Live};
 use crate::model::material::{Endorsement, Envelope, Signed};
 use crate::model::protocol::{Description, Down, Up};
@@ -69,6 +70,11 @@ struct State {
     client: Option<Client>,
     description: Option<Description>,
     endorsement: Option<Signed<Endorsement>>,
+    /// The vault whose repository it belongs to, if it is an internal keystore.
+    repository: Option<VaultId>,
+    taking: Taking,
+    /// Whether there may be keys that it lacks.
+    lacks: bool,
 }
 
 /// How an attempt at a session ended.
@@ -87,6 +93,9 @@ impl Keeper {
             client: None,
             description: None,
             endorsement: None,
+            repository: None,
+            taking: Taking::Idle,
+            lacks: false,
         };
         (
             Self {
@@ -96,6 +105,11 @@ impl Keeper {
             },
             inbox,
         )
+    }
+
+    /// Which keystore it keeps.
+    pub(crate) const fn keystore(&self) -> KeystoreId {
+        self.keystore
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -131,6 +145,41 @@ impl Keeper {
         let endorsement = calls::transport_key(&mut client, session).await?;
         self.lock().endorsement = Some(endorsement.clone());
         Ok(endorsement)
+    }
+
+    /// Begins to take keys over, if it is internal, well, and does not yet: the vault they are of.
+    pub(crate) fn begin_taking(&self) -> Option<VaultId> {
+        let mut state = self.lock();
+        let vault = state.repository?;
+        if state.machine.known().health != Some(Health::Ok) {
+            return None;
+        }
+        if state.taking == Taking::Idle {
+            state.taking = Taking::UnderWay;
+            state.lacks = false;
+            Some(vault)
+        } else {
+            state.taking = Taking::Again;
+            None
+        }
+    }
+
+    /// Whether there may be more to take over now; else it is over, and what was left is tried again later.
+    pub(crate) fn take_again(&self, left: bool) -> bool {
+        let mut state = self.lock();
+        state.lacks |= left;
+        let again = state.taking == Taking::Again;
+        state.taking = if again {
+            Taking::UnderWay
+        } else {
+            Taking::Idle
+        };
+        again
+    }
+
+    /// Whether there may be keys that it lacks.
+    pub(crate) fn lacks(&self) -> bool {
+        self.lock().lacks
     }
 
     /// What the agent says of itself now.
@@ -296,6 +345,8 @@ async fn open(
         state
             .machine
             .step(at, Input::Connected { term }, &mut outputs);
+        state.lacks = true;
+        state.repository = (record.variant == Variant::Internal).then_some(record.vault);
         state.client = Some(client.clone());
         state.description = Some(description);
     }
@@ -342,7 +393,11 @@ async fn serve(
             },
             note = inbox.recv() => match note {
                 None => return ended,
-                Some(Note::Wake) => { since_read = 0; reread(shared, keeper).await }
+                Some(Note::Wake) => {
+                    since_read = 0;
+                    repository::wake(shared, keeper);
+                    reread(shared, keeper).await
+                }
                 Some(Note::Look(version)) => {
                     vec![Output::Send(Box::new(Down::Look { version }))]
                 }
@@ -359,6 +414,9 @@ async fn serve(
                 let mut outputs = step(shared, keeper, Input::Tick);
                 if since_read >= REREAD_TICKS {
                     since_read = 0;
+                    if keeper.lacks() {
+                        repository::wake(shared, keeper);
+                    }
                     outputs.extend(reread(shared, keeper).await);
                 }
                 outputs

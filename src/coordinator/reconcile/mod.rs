@@ -8,3 +8,4 @@ pub mod calls;
 pub mod fleet;
 pub mod keeper;
 pub mod material;
+pub mod repository;

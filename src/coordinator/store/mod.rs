@@ -90,6 +90,12 @@ pub enum Write {
         version: KeyVersionId,
         copy: RepositoryCopy,
     },
+    /// One more repository copy of a version that has one: a version whose copies were erased gets none again. `Conflict`
+    /// if it has none; one of the same keystore is replaced.
+    CopyAdd {
+        version: KeyVersionId,
+        copy: RepositoryCopy,
+    },
     /// Erases all repository copies of a version.
     CopiesErase { version: KeyVersionId },
     /// An instance, if its generation is still the expected one and the new one is not lower; `None`: there must be none yet,
@@ -248,6 +254,15 @@ pub trait Store: Send + Sync + std::fmt::Debug {
     async fn key_instances(&self, id: KeyId) -> Result<Vec<Instance>, StoreError>;
     /// All instances on a keystore, ordered by version: what a pass reads.
     async fn keystore_instances(&self, id: KeystoreId) -> Result<Vec<InstanceRow>, StoreError>;
+    /// Versions of keys in a vault that have a repository copy and none on this keystore, at most `limit`, in a fixed order
+    /// from `after` on.
+    async fn copies_lacking(
+        &self,
+        vault: VaultId,
+        keystore: KeystoreId,
+        after: Option<KeyVersionId>,
+        limit: u32,
+    ) -> Result<Vec<KeyVersionId>, StoreError>;
     /// Repository copies of a version.
     async fn copies(&self, version: KeyVersionId) -> Result<Vec<RepositoryCopy>, StoreError>;
 

@@ -285,6 +285,7 @@ fn expect_found(result: Result<TokenAnswer, Miss>) -> Result<Found, Miss> {
         | TokenAnswer::Ran(_)
         | TokenAnswer::Generated(_)
         | TokenAnswer::Rewrapped(_)
+        | TokenAnswer::TakenOver(_)
         | TokenAnswer::Stopping => Err(Miss::Unknown(WRONG_ANSWER.to_owned())),
     }
 }
@@ -299,6 +300,7 @@ fn expect_ran(result: Result<TokenAnswer, Miss>) -> Result<Box<Ran>, Miss> {
         | TokenAnswer::Found(_)
         | TokenAnswer::Generated(_)
         | TokenAnswer::Rewrapped(_)
+        | TokenAnswer::TakenOver(_)
         | TokenAnswer::Stopping => Err(Miss::Unknown(WRONG_ANSWER.to_owned())),
     }
 }

@@ -104,7 +104,7 @@ pub fn writes(job: &TokenJob) -> bool {
         TokenJob::Bind(_) | TokenJob::Prepare { .. } => true,
         TokenJob::Run(run) => run_writes(run),
         // Their keys are session objects: nothing on the token is half done.
-        TokenJob::Generate { .. } | TokenJob::Rewrap(_) => false,
+        TokenJob::Generate { .. } | TokenJob::Rewrap(_) | TokenJob::TakeOver(_) => false,
         TokenJob::Identify | TokenJob::Scan | TokenJob::Inspect(_) | TokenJob::Stop => false,
     }
 }
@@ -130,6 +130,7 @@ pub fn deadline(job: &TokenJob) -> Duration {
         | TokenJob::Scan
         | TokenJob::Inspect(_)
         | TokenJob::Rewrap(_)
+        | TokenJob::TakeOver(_)
         | TokenJob::Stop => READ_DEADLINE,
         TokenJob::Bind(_)
         | TokenJob::Prepare { .. }

@@ -127,12 +127,17 @@ pub(crate) fn unwrap_blob(
     blob: &[u8],
     spec: KeySpec,
 ) -> Result<Handle, TokenFailure> {
-    let class = match spec.class() {
-        KeyClass::Secret => ObjectClass::Secret,
-        KeyClass::Pair => ObjectClass::Private,
-    };
+    let class = hidden_class(spec);
     let template = session_key(class, mechanism::key_type(spec), UsageSet::NONE, true);
     session
         .unwrap(rfc5649, kek, blob, &template)
         .map_err(blob_failure)
+}
+
+/// The class of the object that must not be read.
+pub(crate) const fn hidden_class(spec: KeySpec) -> ObjectClass {
+    match spec.class() {
+        KeyClass::Secret => ObjectClass::Secret,
+        KeyClass::Pair => ObjectClass::Private,
+    }
 }

@@ -4,6 +4,7 @@ use cryptoki_sys as sys;
 
 use crate::keystore::pkcs11::failure::{blob_failure, failure, refused};
 use crate::keystore::pkcs11::fingerprint;
+use crate::keystore::pkcs11::generate::hidden_class;
 use crate::keystore::pkcs11::inspect::{is_complete, namesakes, objects_of};
 use crate::keystore::pkcs11::mechanism::{self, session_key};
 use crate::keystore::pkcs11::names::{SCRATCH, TRANSPORT, named};
@@ -18,7 +19,7 @@ use crate::model::canonical::sha256;
 use crate::model::capabilities::{Capabilities, Strategy};
 use crate::model::desired::{ObjectPlan, Want};
 use crate::model::job::{FailureKind, RunJob, TokenFailure, Wrapped};
-use crate::model::key::{KeyClass, Usage, UsageSet};
+use crate::model::key::{Usage, UsageSet};
 use crate::model::observed::{Fingerprint, FingerprintMethod, ObjectClass};
 
 /// Makes the objects, or adopts what an earlier try left complete (promises R14).
@@ -138,6 +139,26 @@ fn make(
         public,
         capabilities,
     } = *making;
+    let template = hidden_template(plan, capabilities, shape);
+    let key = open_envelope(token, session, wrapped, capabilities, &template)?;
+    made.push(key);
+    if let Some(part) = public
+        && shape != Shape::Session
+    {
+        let template = public_template(plan, part, capabilities, shape);
+        made.push(session.create(&template)?);
+    }
+    Ok(())
+}
+
+/// The key in an envelope, unwrapped to what a template says.
+pub(crate) fn open_envelope(
+    token: &mut Pkcs11Token,
+    session: &Session,
+    wrapped: &Wrapped,
+    capabilities: &Capabilities,
+    template: &[Attribute],
+) -> Result<Handle, TokenFailure> {
     let rfc5649 = capabilities
         .rfc5649
         .map(mechanism::rfc5649)
@@ -147,29 +168,16 @@ fn make(
         .own_key(session, TRANSPORT, ObjectClass::Private)?
         .ok_or_else(|| refused("own key", "there is no transport key: prepare first"))?;
     let usage = UsageSet::of(&[Usage::Unwrap]);
-    let template = session_key(ObjectClass::Secret, sys::CKK_AES, usage, false);
+    let kek = session_key(ObjectClass::Secret, sys::CKK_AES, usage, false);
     let oaep = transport_mechanism(capabilities);
     let ephemeral = session
-        .unwrap(
-            &oaep,
-            transport.facts.handle,
-            &wrapped.wrapped_kek,
-            &template,
-        )
+        .unwrap(&oaep, transport.facts.handle, &wrapped.wrapped_kek, &kek)
         .map_err(blob_failure)?;
-    let template = hidden_template(plan, capabilities, shape);
     let key = session
-        .unwrap(&rfc5649, ephemeral, &wrapped.wrapped_key, &template)
+        .unwrap(&rfc5649, ephemeral, &wrapped.wrapped_key, template)
         .map_err(blob_failure)?;
-    made.push(key);
     session.destroy(ephemeral)?;
-    if let Some(part) = public
-        && shape != Shape::Session
-    {
-        let template = public_template(plan, part, capabilities, shape);
-        made.push(session.create(&template)?);
-    }
-    Ok(())
+    Ok(key)
 }
 
 /// Every flag reads back as asked, and the material is the right one.
@@ -257,10 +265,7 @@ impl Shape {
 
 /// The secret or private key. CKA_VALUE_LEN is not said: SoftHSM2 refuses it when unwrapping.
 fn hidden_template(plan: &ObjectPlan, capabilities: &Capabilities, shape: Shape) -> Vec<Attribute> {
-    let class = match plan.spec.class() {
-        KeyClass::Secret => ObjectClass::Secret,
-        KeyClass::Pair => ObjectClass::Private,
-    };
+    let class = hidden_class(plan.spec);
     let mut template = vec![
         Attribute::number(sys::CKA_CLASS, class_number(class)),
         Attribute::number(sys::CKA_KEY_TYPE, mechanism::key_type(plan.spec)),

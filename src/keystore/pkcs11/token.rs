@@ -10,7 +10,7 @@ use crate::keystore::Keystore;
 use crate::keystore::pkcs11::failure::{failure, refused};
 use crate::keystore::pkcs11::known::Known;
 use crate::keystore::pkcs11::raw::{Module, Session};
-use crate::keystore::pkcs11::{generate, identify, inspect, prepare, rewrap, run, scan};
+use crate::keystore::pkcs11::{generate, identify, inspect, prepare, rewrap, run, scan, take_over};
 use crate::model::job::{
     FailureKind, TokenAnswer, TokenFailure, TokenIdentity, TokenJob, TokenOutcome,
 };
@@ -169,6 +169,7 @@ impl Pkcs11Token {
                 generate::generate(self, *spec, salt).map(TokenAnswer::Generated)
             }
             TokenJob::Rewrap(job) => rewrap::rewrap(self, job).map(TokenAnswer::Rewrapped),
+            TokenJob::TakeOver(job) => take_over::take_over(self, job).map(TokenAnswer::TakenOver),
             TokenJob::Stop => {
                 self.anchor = None;
                 self.module.finalize()?;

@@ -15,7 +15,7 @@ async fn from_pre_active_to_removed() {
     let house = House::furnished().await;
     let key = house.key("K").await;
     assert_eq!(key.key.state, ManagedState::PreActivation);
-    assert_eq!(key.copies, 1);
+    assert_eq!(key.copies.held, 1);
     let nowhere = ["a", "b", "home"].map(|name| format!("{name} in_sync not_present ok"));
     assert_eq!(rows(&key), nowhere);
     assert!(
@@ -48,7 +48,7 @@ async fn from_pre_active_to_removed() {
     assert_eq!(phase(&destroyed), "in_step 3/3");
     assert_eq!(rows(&destroyed), nowhere);
     assert_eq!(
-        destroyed.copies, 0,
+        destroyed.copies.held, 0,
         "the repository copy went in the same commit"
     );
 

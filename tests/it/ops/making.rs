@@ -30,7 +30,7 @@ async fn a_key_needs_an_internal_keystore_that_answers() {
     assert_eq!(keystore, "home");
     house.keystore("spare", Variant::Internal, &[]).await;
     assert_eq!(
-        house.key("K").await.copies,
+        house.key("K").await.copies.held,
         1,
         "any internal keystore will do"
     );

@@ -296,10 +296,36 @@ pub(crate) async fn repository_copies(store: &dyn Store) {
     let mut expected = [copy(&key, home.id), copy(&key, away.id)];
     expected.sort_by_key(|copy| copy.keystore);
     assert_eq!(store.copies(key.version).await.unwrap(), expected);
+    let Estate { vault, .. } = estate(store).await;
+    let lacking = |vault, keystore, after| store.copies_lacking(vault, keystore, after, 10);
+    let nobody = KeystoreId::from_uuid(Uuid::new_v4());
+    let all = lacking(key.vault, nobody, None).await.unwrap();
+    assert_eq!(all, [key.version], "each version once");
+    let after = lacking(key.vault, nobody, Some(key.version)).await.unwrap();
+    assert_eq!(after, []);
+    assert_eq!(lacking(key.vault, home.id, None).await.unwrap(), []);
+    assert_eq!(lacking(vault.id, nobody, None).await.unwrap(), []);
+    let mut newer = copy(&key, home.id);
+    newer.blob.push(1);
+    let add = |copy| Write::CopyAdd {
+        version: key.version,
+        copy,
+    };
+    try_one(store, add(newer.clone())).await.unwrap();
+    assert!(store.copies(key.version).await.unwrap().contains(&newer));
+    let unknown = add(copy(&key, nobody));
+    assert!(try_one(store, unknown).await.is_err(), "no such keystore");
     let erase = Write::CopiesErase {
         version: key.version,
     };
     try_one(store, erase.clone()).await.unwrap();
     assert_eq!(store.copies(key.version).await.unwrap(), []);
+    let late = try_one(store, add(newer)).await;
+    assert!(matches!(late, Err(StoreError::Conflict { .. })), "{late:?}");
+    assert_eq!(
+        store.copies(key.version).await.unwrap(),
+        [],
+        "erased for good"
+    );
     try_one(store, erase).await.unwrap();
 }

@@ -36,6 +36,7 @@ pub(crate) fn vault(name: &str) -> Vault {
         recovery_key_label: None,
         salt: vec![7; 32],
         strategy: Strategy::Flags,
+        min_copies: 1,
         revision: Revision(1),
         stamps: stamps(),
     }

@@ -68,11 +68,20 @@ fn run(program: &str, args: &[&str]) -> String {
 impl Fleet {
     /// Starts agents of these names, the first one internal, and a coordinator that knows none of them yet.
     pub fn start(names: &[&str]) -> Self {
-        Self::start_logging(names, "info")
+        Self::start_with(names, 1, "info")
     }
 
     /// As [`Self::start`]; the processes log what that filter lets through.
     pub fn start_logging(names: &[&str], log_filter: &'static str) -> Self {
+        Self::start_with(names, 1, log_filter)
+    }
+
+    /// As [`Self::start`], the first two internal.
+    pub fn start_double(names: &[&str]) -> Self {
+        Self::start_with(names, 2, "info")
+    }
+
+    fn start_with(names: &[&str], internal: usize, log_filter: &'static str) -> Self {
         let hsm = SoftHsm::new();
         let dir = hsm.dir().join("fleet");
         fs::create_dir_all(&dir).unwrap();
@@ -90,7 +99,7 @@ impl Fleet {
             log_filter,
         };
         for (index, name) in names.iter().enumerate() {
-            fleet.make_agent(name, index == 0);
+            fleet.make_agent(name, index < internal);
         }
         fleet.list_peers(names);
         for name in names {
@@ -146,7 +155,7 @@ impl Fleet {
         self.agents.insert(name.to_owned(), agent);
     }
 
-    /// The first one and the others list each other.
+    /// All list each other.
     fn list_peers(&mut self, names: &[&str]) {
         let mut known = BTreeMap::new();
         for name in names {
@@ -157,10 +166,10 @@ impl Fleet {
             agent.keystore = keystore.to_owned();
             known.insert(*name, (keystore.to_owned(), identity.to_owned()));
         }
-        for other in &names[1..] {
-            for (at, of) in [(names[0], *other), (*other, names[0])] {
-                let config = self.agents[at].dir.join("agent.toml");
-                let (keystore, identity) = &known[of];
+        for at in names {
+            for of in names.iter().filter(|of| *of != at) {
+                let config = self.agents[*at].dir.join("agent.toml");
+                let (keystore, identity) = &known[*of];
                 let peer = ["--keystore", keystore, "--identity", identity];
                 let args = ["peer", "add", "--config", path(&config)];
                 run(AGENT, &[&args[..], &peer[..]].concat());

@@ -4,5 +4,6 @@ mod drift;
 mod luck;
 mod main_job;
 mod probe;
+mod repository;
 mod secrecy;
 mod strategies;

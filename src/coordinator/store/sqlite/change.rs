@@ -6,7 +6,7 @@ use crate::coordinator::store::sqlite::delete;
 use crate::coordinator::store::sqlite::failure::because;
 use crate::coordinator::store::sqlite::instance::instance_put;
 use crate::coordinator::store::sqlite::record::{
-    copy_insert, execute, key_insert, key_update, keystore_insert, keystore_update,
+    copy_add, copy_insert, execute, key_insert, key_update, keystore_insert, keystore_update,
     template_insert, template_update, vault_insert, vault_update,
 };
 use crate::coordinator::store::sqlite::rows::{OPERATION, encode, from_number, number, operation};
@@ -61,7 +61,7 @@ fn record_of(write: &Write) -> Result<String, StoreError> {
         Write::TemplateInsert(record) | Write::TemplateUpdate { record, .. } => encode(record),
         Write::KeystoreInsert(record) | Write::KeystoreUpdate { record, .. } => encode(record),
         Write::KeyInsert(record) | Write::KeyUpdate { record, .. } => encode(record),
-        Write::CopyInsert { copy, .. } => encode(copy),
+        Write::CopyInsert { copy, .. } | Write::CopyAdd { copy, .. } => encode(copy),
         Write::InstancePut { instance, .. } => encode(instance),
         Write::VaultDelete { .. }
         | Write::TemplateDelete { .. }
@@ -120,6 +120,7 @@ fn write_one(sql: &Connection, write: &Write, text: &str) -> Result<(), StoreErr
         Write::KeyUpdate { record, expected } => key_update(sql, record, *expected, text),
         Write::KeyDelete { id, expected } => delete::key(sql, *id, *expected),
         Write::CopyInsert { version, copy } => copy_insert(sql, *version, copy, text),
+        Write::CopyAdd { version, copy } => copy_add(sql, *version, copy, text),
         Write::CopiesErase { version } => {
             let id = version.uuid();
             execute(

@@ -332,6 +332,18 @@ impl Store for SqliteStore {
             .await
     }
 
+    async fn copies_lacking(
+        &self,
+        vault: VaultId,
+        keystore: KeystoreId,
+        after: Option<KeyVersionId>,
+        limit: u32,
+    ) -> Result<Vec<KeyVersionId>, StoreError> {
+        self.readers
+            .run(move |sql| query::copies_lacking(sql, vault, keystore, after, limit))
+            .await
+    }
+
     async fn copies(&self, version: KeyVersionId) -> Result<Vec<RepositoryCopy>, StoreError> {
         self.readers
             .run(move |sql| query::copies(sql, version))

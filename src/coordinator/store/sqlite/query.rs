@@ -242,6 +242,37 @@ pub(crate) fn copies(
     )
 }
 
+pub(crate) fn copies_lacking(
+    sql: &Connection,
+    vault: VaultId,
+    keystore: KeystoreId,
+    after: Option<KeyVersionId>,
+    limit: u32,
+) -> Result<Vec<KeyVersionId>, StoreError> {
+    let mut statement = sql.prepare_cached(
+        "SELECT DISTINCT copy.version FROM copy
+             JOIN key_version ON key_version.version = copy.version
+             JOIN key ON key.id = key_version.key
+         WHERE key.vault = ?1 AND copy.version > ?3
+             AND NOT EXISTS (SELECT 1 FROM copy AS own WHERE own.version = copy.version AND own.keystore = ?2)
+         ORDER BY copy.version LIMIT ?4",
+    )?;
+    let after = after.map_or_else(Vec::new, |version| version.uuid().as_bytes().to_vec());
+    let (vault, keystore) = (vault.uuid(), keystore.uuid());
+    let mut rows = statement.query(rusqlite::params![
+        vault.as_bytes(),
+        keystore.as_bytes(),
+        after,
+        limit
+    ])?;
+    let mut found = Vec::new();
+    while let Some(row) = rows.next()? {
+        let version = uuid(row.get_ref(0)?.as_blob().map_err(rusqlite::Error::from)?)?;
+        found.push(KeyVersionId::from_uuid(version));
+    }
+    Ok(found)
+}
+
 pub(crate) fn seen(
     sql: &Connection,
     version: KeyVersionId,

@@ -369,3 +369,28 @@ pub(crate) fn copy_insert(
         ],
     )
 }
+
+pub(crate) fn copy_add(
+    sql: &Connection,
+    version: KeyVersionId,
+    copy: &RepositoryCopy,
+    text: &str,
+) -> Result<(), StoreError> {
+    let added = execute(
+        sql,
+        "INSERT INTO copy (version, keystore, record)
+             SELECT ?1, keystore.id, ?3 FROM keystore
+             WHERE keystore.id = ?2 AND EXISTS (SELECT 1 FROM copy WHERE version = ?1)
+         ON CONFLICT (version, keystore) DO UPDATE SET record = excluded.record",
+        params![
+            version.uuid().as_bytes(),
+            copy.keystore.uuid().as_bytes(),
+            text
+        ],
+    )?;
+    if added == 0 {
+        let what = format!("copies of {version}");
+        return Err(StoreError::Conflict { what });
+    }
+    Ok(())
+}

@@ -97,6 +97,7 @@ impl Token {
             | TokenJob::Run(_)
             | TokenJob::Generate { .. }
             | TokenJob::Rewrap(_)
+            | TokenJob::TakeOver(_)
             | TokenJob::Stop => self.faults.pop_front(),
         };
         if !matches!(job, TokenJob::Run(_)) {
@@ -134,6 +135,7 @@ impl Token {
             | TokenJob::Prepare { .. }
             | TokenJob::Generate { .. }
             | TokenJob::Rewrap(_)
+            | TokenJob::TakeOver(_)
             | TokenJob::Stop => panic!("not the machine's to ask: {job:?}"),
         }
     }

@@ -3,7 +3,7 @@
 use cryptoki_sys as sys;
 
 use crate::keystore::pkcs11::failure::rv_name;
-use crate::keystore::pkcs11::generate::make;
+use crate::keystore::pkcs11::generate::{hidden_class, make};
 use crate::keystore::pkcs11::mechanism::{self, session_key};
 use crate::keystore::pkcs11::object::{Object, attribute_of};
 use crate::keystore::pkcs11::probe::wrapping::Wrapping;
@@ -13,7 +13,7 @@ use crate::keystore::pkcs11::token::Pkcs11Token;
 use crate::keystore::pkcs11::trial::{Learned, Trial, scratch_spec};
 use crate::model::capabilities::{Capabilities, FlagChange, KindCapabilities, Unwrap, UsageTrial};
 use crate::model::job::TokenFailure;
-use crate::model::key::{Algorithm, KeyClass, KeySpec, Usage, UsageSet};
+use crate::model::key::{Algorithm, KeySpec, Usage, UsageSet};
 use crate::model::observed::ObjectClass;
 
 /// Sizes that are tried, the one that everything else is tried with first.
@@ -103,13 +103,6 @@ fn unwrap(
         (is_hidden(session, key)? && capabilities.copy).then_some(Unwrap::Staged)
     };
     attempt().unwrap_or(Unwrap::Impossible)
-}
-
-const fn hidden_class(spec: KeySpec) -> ObjectClass {
-    match spec.class() {
-        KeyClass::Secret => ObjectClass::Secret,
-        KeyClass::Pair => ObjectClass::Private,
-    }
 }
 
 /// All usage off, sensitive, not extractable, and the value does not come out.
