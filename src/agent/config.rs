@@ -26,7 +26,7 @@ pub struct Config {
     pub variant: Variant,
     /// The token.
     pub token: Token,
-    /// Environment of the module host, and its only one, such as `SOFTHSM2_CONF`.
+    /// Environment of the module host, and its only one, such as `SOFTHSM2_CONF`. No secrets: names that say so are refused.
     #[serde(default)]
     pub env: BTreeMap<String, String>,
     /// Certificate of this agent.
@@ -155,14 +155,38 @@ fn check_env(env: &BTreeMap<String, String>) -> Result<(), Fault> {
     let bad = env.iter().find(|(name, value)| {
         name.is_empty() || !name.chars().all(name_char) || value.contains('\0')
     });
-    match bad {
-        None => Ok(()),
-        Some((name, _)) => Err((
+    if let Some((name, _)) = bad {
+        return Err((
             "env",
             format!("{name:?} is no variable, or its value cannot be one"),
             "use names of A-Z a-z 0-9 _",
+        ));
+    }
+    match env.keys().find(|name| names_a_secret(name)) {
+        None => Ok(()),
+        Some(name) => Err((
+            "env",
+            format!("{name} is the name of a secret, and an environment keeps none"),
+            "give the PIN with token.pin_file or token.pin_credential",
         )),
     }
+}
+
+/// Whether a word of the name says that its value is secret. What a library wants there, such as `CLOUDHSM_PIN`, would stand
+/// in this file and in the environment of a process.
+fn names_a_secret(name: &str) -> bool {
+    const SECRETS: [&str; 7] = [
+        "PIN",
+        "PASSWORD",
+        "PASSWD",
+        "PASS",
+        "PASSPHRASE",
+        "SECRET",
+        "CREDENTIAL",
+    ];
+    name.to_ascii_uppercase()
+        .split('_')
+        .any(|word| SECRETS.contains(&word))
 }
 
 fn parse_error(file: &Path, text: &str, error: &toml::de::Error) -> ConfigError {
@@ -228,6 +252,8 @@ ca = "here"
             ("label = \"home\"", "label = \"\"", "token.label: "),
             ("cert = \"here\"", "cert = \"gone\"", "tls.cert: "),
             ("SOFTHSM2_CONF", "\"A=B\"", "env: "),
+            ("SOFTHSM2_CONF", "CLOUDHSM_PIN", "env: CLOUDHSM_PIN is"),
+            ("SOFTHSM2_CONF", "token_password", "env: token_password is"),
             (
                 "[tls]",
                 "[tls]\npassword = \"x\"",

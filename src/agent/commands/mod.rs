@@ -54,7 +54,7 @@ enum Command {
     /// Read the config and all files it names, and say what is wrong.
     ///
     /// Keys: name, listen, state_dir, variant ("internal" or "external"); in [token]: module, label, serial, pin_file or
-    /// pin_credential, init_args; in [env]: variables of the module host; in [tls]: cert, key, ca.
+    /// pin_credential, init_args; in [env]: the variables of the module host, which has no others; in [tls]: cert, key, ca.
     CheckConfig(WithConfig),
     /// The child process that loads the vendor's library. Started by `serve` and `bind`.
     #[command(hide = true)]
