@@ -9,12 +9,12 @@ use lockstep::keystore::memory::MemoryToken;
 use lockstep::keystore::pkcs11::token::{Pkcs11Config, Pkcs11Token};
 use lockstep::model::capabilities::{Duplicates, FlagChange, SESSIONS_TRIED, Strategy, Unwrap};
 use lockstep::model::desired::ObjectPlan;
-use lockstep::model::ids::KeyVersionId;
+use lockstep::model::ids::{Epoch, KeyVersionId, KeystoreId};
 use lockstep::model::job::{
     FailureKind, Generated, Ran, RewrapJob, RunJob, TokenAnswer, TokenJob, TokenOutcome,
 };
 use lockstep::model::key::{Algorithm, DeactivatedUsage, KeySpec, Usage, UsageSet};
-use lockstep::model::keystore::OaepHash;
+use lockstep::model::keystore::{Marker, OaepHash};
 use lockstep::model::observed::{Found, ObjectClass};
 use lockstep::model::step::Step;
 use lockstep::model::text::hex;
@@ -147,6 +147,11 @@ fn a_wrong_pin_is_told_as_such() {
     assert!(!refused.to_string().contains("not the PIN"));
 }
 
+const MARKER: Marker = Marker {
+    keystore: KeystoreId::from_uuid(Uuid::from_u128(7)),
+    epoch: Epoch(1),
+};
+
 /// A key of ours on a token where somebody else is at work too.
 struct Stage {
     home: Pkcs11Token,
@@ -157,6 +162,7 @@ struct Stage {
 impl Stage {
     fn new(spec: KeySpec) -> Self {
         let mut home = open("home");
+        done(&mut home, &TokenJob::Bind(MARKER));
         let TokenAnswer::Prepared(own) = done(&mut home, &TokenJob::Prepare { internal: true })
         else {
             panic!("no answer to prepare");

@@ -191,6 +191,9 @@ pub(crate) fn of_session_object(
 ) -> Result<Fingerprint, TokenFailure> {
     let object = Object::read(session, key)?
         .ok_or_else(|| why("the token does not tell the object's class"))?;
+    if object.facts.cka_id != SCRATCH.as_bytes() {
+        return Err(why("the token gave another object's handle"));
+    }
     if object.facts.key_type != Some(mechanism::key_type(spec)) {
         return Err(why("the key is of another type than asked for"));
     }

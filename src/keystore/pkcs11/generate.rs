@@ -3,8 +3,8 @@
 use crate::keystore::pkcs11::failure::{blob_failure, failure, refused};
 use crate::keystore::pkcs11::fingerprint;
 use crate::keystore::pkcs11::mechanism::{self, session_key};
-use crate::keystore::pkcs11::names::KEK;
-use crate::keystore::pkcs11::object::Object;
+use crate::keystore::pkcs11::names::{KEK, SCRATCH};
+use crate::keystore::pkcs11::object::{Object, discard};
 use crate::keystore::pkcs11::raw::{Handle, Session};
 use crate::keystore::pkcs11::spki::PublicPart;
 use crate::keystore::pkcs11::template::Mechanism;
@@ -41,7 +41,7 @@ pub(crate) fn generate(
     if blob.len() > WRAPPED_BYTES_MAX {
         return Err(refused("C_WrapKey", "the wrapped key is too long"));
     }
-    session.destroy(made.key)?;
+    discard(&session, made.key, SCRATCH.as_bytes())?;
     let again = unwrap_blob(&session, kek, &rfc5649, &blob, spec)?;
     let proved = fingerprint::of_session_object(token, &session, again, public, spec, salt)?;
     if proved != fingerprint && !spec.bits().is_multiple_of(64) {

@@ -3,14 +3,14 @@
 use cryptoki_sys as sys;
 use uuid::Uuid;
 
-use crate::keystore::pkcs11::failure::refused;
+use crate::keystore::pkcs11::failure::{failure, refused};
 use crate::keystore::pkcs11::names::{APPLICATION, MARKER};
-use crate::keystore::pkcs11::object::MATCHES_MAX;
+use crate::keystore::pkcs11::object::find;
 use crate::keystore::pkcs11::raw::{Handle, Session};
 use crate::keystore::pkcs11::template::{Attribute, Values};
 use crate::keystore::pkcs11::token::Pkcs11Token;
 use crate::model::ids::{Epoch, KeystoreId};
-use crate::model::job::{TokenFailure, TokenIdentity};
+use crate::model::job::{FailureKind, TokenFailure, TokenIdentity};
 use crate::model::keystore::Marker;
 
 /// What is read of a marker.
@@ -26,6 +26,23 @@ pub(crate) fn identify(token: &Pkcs11Token) -> Result<TokenIdentity, TokenFailur
     let session = token.session()?;
     let markers = markers(&session)?;
     Ok(TokenIdentity { info, markers })
+}
+
+/// An object that is not found is no evidence by itself: the token must still be whole (design.md 7). SoftHSM2 finds nothing
+/// at all once its directory was away for a moment (facts-pkcs11.md G2).
+///
+/// # Errors
+/// `Restart` where there is no marker; else what the module said.
+pub(crate) fn check_absence(token: &Pkcs11Token, session: &Session) -> Result<(), TokenFailure> {
+    token.info()?;
+    if markers(session)?.is_empty() {
+        return Err(failure(
+            FailureKind::Restart,
+            "marker",
+            "neither the objects nor a marker is found: a new process looks again",
+        ));
+    }
+    Ok(())
 }
 
 /// Writes the marker, once.
@@ -60,7 +77,7 @@ fn markers(session: &Session) -> Result<Vec<Marker>, TokenFailure> {
         Attribute::flag(sys::CKA_TOKEN, true),
     ];
     let mut markers = Vec::new();
-    for handle in session.find(&template, MATCHES_MAX)? {
+    for handle in find(session, &template)? {
         markers.extend(read_marker(session, handle)?);
     }
     Ok(markers)

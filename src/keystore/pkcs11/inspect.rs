@@ -3,6 +3,7 @@
 use cryptoki_sys as sys;
 
 use crate::keystore::pkcs11::fingerprint;
+use crate::keystore::pkcs11::identify::check_absence;
 use crate::keystore::pkcs11::names::{check_plan, is_own};
 use crate::keystore::pkcs11::object::{Object, matching};
 use crate::keystore::pkcs11::raw::Session;
@@ -17,6 +18,9 @@ pub(crate) fn inspect(token: &Pkcs11Token, plan: &ObjectPlan) -> Result<Found, T
     check_plan(plan)?;
     let session = token.session()?;
     let objects = objects_of(&session, plan)?;
+    if objects.is_empty() {
+        check_absence(token, &session)?;
+    }
     let same_label = if is_complete(&objects, plan) {
         Vec::new()
     } else {

@@ -8,7 +8,7 @@ use crate::keystore::pkcs11::generate::hidden_class;
 use crate::keystore::pkcs11::inspect::{is_complete, namesakes, objects_of};
 use crate::keystore::pkcs11::mechanism::{self, session_key};
 use crate::keystore::pkcs11::names::{SCRATCH, TRANSPORT, named};
-use crate::keystore::pkcs11::object::{Object, class_number, usage_attributes};
+use crate::keystore::pkcs11::object::{Object, class_number, discard, find, usage_attributes};
 use crate::keystore::pkcs11::prepare::transport_mechanism;
 use crate::keystore::pkcs11::raw::{Handle, Session};
 use crate::keystore::pkcs11::rewrap::public_part;
@@ -49,7 +49,7 @@ pub(crate) fn install(
     if outcome.is_err() {
         // Nothing of ours may stay that is not proved. What cannot be destroyed now is inert, and found by the next look.
         for handle in made {
-            let _destroyed_or_gone = session.destroy(handle);
+            let _destroyed_or_gone = discard(session, handle, &plan.cka_id);
         }
     }
     outcome
@@ -176,7 +176,7 @@ pub(crate) fn open_envelope(
     let key = session
         .unwrap(&rfc5649, ephemeral, &wrapped.wrapped_key, template)
         .map_err(blob_failure)?;
-    session.destroy(ephemeral)?;
+    discard(session, ephemeral, SCRATCH.as_bytes())?;
     Ok(key)
 }
 
@@ -207,13 +207,27 @@ fn verify(
         ));
     }
     let found = fingerprint::of_objects(token, &objects, plan.spec, &plan.salt)?;
-    if found == job.fingerprint {
-        Ok(objects)
-    } else {
-        Err(wrong_key(
+    if found != job.fingerprint {
+        return Err(wrong_key(
             "the unwrapped key is another one; it was destroyed",
-        ))
+        ));
     }
+    check_listed(session, plan, made)?;
+    Ok(objects)
+}
+
+/// A token that shows an old inventory would be given the same key again and again.
+fn check_listed(session: &Session, plan: &ObjectPlan, made: &[Handle]) -> Result<(), TokenFailure> {
+    let by_id = Attribute::bytes(sys::CKA_ID, plan.cka_id.as_slice());
+    let listed = find(session, &[by_id, Attribute::flag(sys::CKA_TOKEN, true)])?;
+    if made.iter().all(|handle| listed.contains(handle)) {
+        return Ok(());
+    }
+    Err(failure(
+        FailureKind::Retry,
+        "install",
+        "the token does not list what it made; it was destroyed",
+    ))
 }
 
 fn wrong_key(detail: &str) -> TokenFailure {
@@ -345,7 +359,7 @@ pub(crate) fn bring(
         let (spec, salt) = (plan.spec, plan.salt.as_slice());
         let found =
             fingerprint::of_session_object(token, session, key, public.as_ref(), spec, salt)?;
-        session.destroy(key)?;
+        discard(session, key, SCRATCH.as_bytes())?;
         if found != job.fingerprint {
             return Err(wrong_key("the unwrapped key is another one"));
         }
@@ -354,7 +368,7 @@ pub(crate) fn bring(
         .and_then(|()| verify(token, session, job, &made, Shape::Enabled));
     if outcome.is_err() {
         for handle in made {
-            let _destroyed_or_gone = session.destroy(handle);
+            let _destroyed_or_gone = discard(session, handle, &plan.cka_id);
         }
     }
     outcome

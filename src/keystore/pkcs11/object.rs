@@ -2,10 +2,13 @@
 
 use cryptoki_sys as sys;
 
+use crate::keystore::pkcs11::failure::refused;
 use crate::keystore::pkcs11::raw::{CallFailed, Handle, Session};
 use crate::keystore::pkcs11::spki::PublicPart;
 use crate::keystore::pkcs11::template::{Attribute, Values};
 use crate::model::canonical::sha256;
+use crate::model::desired::CKA_ID_BYTES_MAX;
+use crate::model::job::TokenFailure;
 use crate::model::key::{Usage, UsageSet};
 use crate::model::observed::{ObjectClass, ObjectFacts};
 use crate::model::text::printable;
@@ -113,17 +116,43 @@ impl Object {
 }
 
 /// All key objects on the token that match: one find, one read each.
+///
+/// # Errors
+/// `Refused` for more than [`MATCHES_MAX`]; else what the module said.
 pub(crate) fn matching(
     session: &Session,
     mut template: Vec<Attribute>,
-) -> Result<Vec<Object>, CallFailed> {
+) -> Result<Vec<Object>, TokenFailure> {
     template.push(Attribute::flag(sys::CKA_TOKEN, true));
-    let handles = session.find(&template, MATCHES_MAX)?;
-    let mut objects = Vec::with_capacity(handles.len());
-    for handle in handles.into_iter().take(MATCHES_MAX) {
+    let mut objects = Vec::new();
+    for handle in find(session, &template)? {
         objects.extend(Object::read(session, handle)?);
     }
     Ok(objects)
+}
+
+/// Handles of all objects that match.
+///
+/// # Errors
+/// As [`matching`].
+pub(crate) fn find(session: &Session, template: &[Attribute]) -> Result<Vec<Handle>, TokenFailure> {
+    let handles = session.find(template, MATCHES_MAX)?;
+    if handles.len() > MATCHES_MAX {
+        let detail = format!("more than {MATCHES_MAX} objects match");
+        return Err(refused("C_FindObjects", detail));
+    }
+    Ok(handles)
+}
+
+/// Destroys a new object before its session does it: only if it has the id that it was made with. A handle is what the
+/// module says, and may be another object's.
+pub(crate) fn discard(session: &Session, made: Handle, id: &[u8]) -> Result<(), CallFailed> {
+    let values = session.read(made, &[(sys::CKA_ID, CKA_ID_BYTES_MAX)])?;
+    if values.bytes(sys::CKA_ID) == Some(id) {
+        session.destroy(made)
+    } else {
+        Ok(())
+    }
 }
 
 /// CKO_ number of a class.

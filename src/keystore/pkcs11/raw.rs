@@ -11,14 +11,14 @@
     reason = "CK_ULONG is as wide as usize wherever PKCS#11 runs; pointers to const become CK_VOID_PTR"
 )]
 
-use std::ffi::{CString, c_void};
+use std::ffi::CString;
 use std::path::Path;
 use std::ptr::null_mut;
 use std::sync::Arc;
 
 use cryptoki_sys as sys;
 
-use crate::keystore::pkcs11::template::{Attribute, Marshalled, Mechanism, Values};
+use crate::keystore::pkcs11::template::{Attribute, InitializeArgs, Marshalled, Mechanism, Values};
 use crate::model::capabilities::MECHANISMS_MAX;
 
 /// Largest attribute value that is read; a longer one counts as not told.
@@ -84,13 +84,6 @@ fn checked(function: &'static str, rv: sys::CK_RV) -> Result<()> {
     }
 }
 
-/// CK_C_INITIALIZE_ARGS with one more pointer behind: NSS reads a field beyond the standard's struct.
-#[repr(C)]
-struct InitializeArgs {
-    standard: sys::CK_C_INITIALIZE_ARGS,
-    beyond: *mut c_void,
-}
-
 impl Module {
     /// Loads the library and calls C_Initialize; a module that is initialised already is taken as it is.
     ///
@@ -124,20 +117,7 @@ impl Module {
 
     fn initialize(&self, parameters: Option<&str>) -> Result<()> {
         let parameters = parameters.and_then(|text| CString::new(text).ok());
-        let mut arguments = InitializeArgs {
-            standard: sys::CK_C_INITIALIZE_ARGS {
-                CreateMutex: None,
-                DestroyMutex: None,
-                LockMutex: None,
-                UnlockMutex: None,
-                flags: sys::CKF_OS_LOCKING_OK,
-                pReserved: parameters
-                    .as_ref()
-                    .map_or(null_mut(), |text| text.as_ptr() as *mut c_void),
-            },
-            beyond: null_mut(),
-        };
-        debug_assert!(arguments.beyond.is_null(), "only ever read by NSS");
+        let mut arguments = InitializeArgs::new(parameters.as_deref());
         let pointer = (&raw mut arguments).cast();
         match call!(self, C_Initialize(pointer)) {
             Err(failed) if failed.rv == sys::CKR_CRYPTOKI_ALREADY_INITIALIZED => Ok(()),
@@ -249,7 +229,7 @@ impl Session {
         )
     }
 
-    /// C_FindObjectsInit, C_FindObjects until it gives no more (or more than `most`), C_FindObjectsFinal.
+    /// C_FindObjectsInit, C_FindObjects to the end (or beyond `most`), C_FindObjectsFinal; each handle once.
     pub(crate) fn find(&self, template: &[Attribute], most: usize) -> Result<Vec<Handle>> {
         let mut template = Marshalled::new(template);
         call!(
@@ -261,18 +241,21 @@ impl Session {
         loop {
             let mut count: sys::CK_ULONG = 0;
             let pointer = batch.as_mut_ptr();
-            let room = batch.len() as sys::CK_ULONG;
+            let room = FIND_BATCH as sys::CK_ULONG;
             call!(
                 self.module,
                 C_FindObjects(self.handle, pointer, room, &raw mut count)
             )?;
-            let count = (count as usize).min(batch.len());
-            found.extend(batch.iter().take(count).copied());
+            found.extend(batch.iter().take(count as usize));
             if count == 0 || found.len() > most {
                 break;
             }
         }
         call!(self.module, C_FindObjectsFinal(self.handle))?;
+        if found.len() <= most {
+            found.sort_unstable();
+            found.dedup();
+        }
         Ok(found)
     }
 
@@ -388,8 +371,10 @@ impl Session {
 
     /// C_DestroyObject.
     pub(crate) fn destroy(&self, object: Handle) -> Result<()> {
-        let object = object as sys::CK_OBJECT_HANDLE;
-        call!(self.module, C_DestroyObject(self.handle, object))
+        call!(
+            self.module,
+            C_DestroyObject(self.handle, object as sys::CK_OBJECT_HANDLE)
+        )
     }
 
     /// C_GenerateKey.

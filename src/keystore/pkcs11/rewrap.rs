@@ -6,6 +6,8 @@ use crate::keystore::pkcs11::failure::{blob_failure, failure, refused};
 use crate::keystore::pkcs11::fingerprint;
 use crate::keystore::pkcs11::generate::{make, repository_kek, unwrap_blob};
 use crate::keystore::pkcs11::mechanism::{self, session_key};
+use crate::keystore::pkcs11::names::SCRATCH;
+use crate::keystore::pkcs11::object::discard;
 use crate::keystore::pkcs11::raw::{Handle, Session};
 use crate::keystore::pkcs11::spki::PublicPart;
 use crate::keystore::pkcs11::token::Pkcs11Token;
@@ -40,8 +42,8 @@ pub(crate) fn rewrap(token: &mut Pkcs11Token, job: &RewrapJob) -> Result<Wrapped
     let wrapped_key = session
         .wrap(&rfc5649, ephemeral, key)
         .map_err(blob_failure)?;
-    session.destroy(key)?;
-    session.destroy(ephemeral)?;
+    discard(&session, key, SCRATCH.as_bytes())?;
+    discard(&session, ephemeral, SCRATCH.as_bytes())?;
     Ok(Wrapped {
         wrapped_kek,
         wrapped_key,

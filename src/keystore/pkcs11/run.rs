@@ -3,6 +3,7 @@
 use cryptoki_sys as sys;
 
 use crate::keystore::pkcs11::failure::{failure, refused};
+use crate::keystore::pkcs11::identify::check_absence;
 use crate::keystore::pkcs11::inspect::{
     fingerprint_of, found, is_complete, objects_of, same_label,
 };
@@ -241,6 +242,9 @@ impl Running<'_> {
     fn read_back(&mut self) -> Result<Found, TokenFailure> {
         let plan = &self.job.object;
         let objects = objects_of(&self.session, plan)?;
+        if objects.is_empty() {
+            check_absence(self.token, &self.session)?;
+        }
         let destroying = |step: &Step| matches!(step, Step::Destroy { .. } | Step::Withdraw { .. });
         let labels = !is_complete(&objects, plan) && !self.job.steps.iter().any(destroying);
         let same_label = if labels {

@@ -6,6 +6,8 @@ use crate::keystore::pkcs11::fingerprint;
 use crate::keystore::pkcs11::generate::{hidden_class, repository_kek, unwrap_blob};
 use crate::keystore::pkcs11::install::open_envelope;
 use crate::keystore::pkcs11::mechanism::{self, session_key};
+use crate::keystore::pkcs11::names::SCRATCH;
+use crate::keystore::pkcs11::object::discard;
 use crate::keystore::pkcs11::rewrap::public_part;
 use crate::keystore::pkcs11::token::Pkcs11Token;
 use crate::model::job::{FailureKind, Generated, TakeOverJob, TokenFailure};
@@ -33,7 +35,7 @@ pub(crate) fn take_over(
     if blob.len() > WRAPPED_BYTES_MAX {
         return Err(refused("C_WrapKey", "the wrapped key is too long"));
     }
-    session.destroy(key)?;
+    discard(&session, key, SCRATCH.as_bytes())?;
     let again = unwrap_blob(&session, kek, &rfc5649, &blob, job.spec)?;
     let proved = fingerprint::of_session_object(token, &session, again, part, job.spec, &job.salt)?;
     if proved != job.fingerprint {

@@ -4,7 +4,7 @@
     reason = "CK_ULONG is as wide as usize wherever PKCS#11 runs; pointers to const become CK_VOID_PTR"
 )]
 
-use std::ffi::c_void;
+use std::ffi::{CStr, c_void};
 use std::ptr::null_mut;
 
 use cryptoki_sys as sys;
@@ -100,6 +100,33 @@ impl<'a> Marshalled<'a> {
     /// How many attributes.
     pub(crate) fn len(&self) -> sys::CK_ULONG {
         self.list.len() as sys::CK_ULONG
+    }
+}
+
+/// CK_C_INITIALIZE_ARGS with one more pointer behind: NSS reads a field beyond the standard's struct.
+#[repr(C)]
+#[derive(Debug)]
+pub(crate) struct InitializeArgs {
+    standard: sys::CK_C_INITIALIZE_ARGS,
+    beyond: *mut c_void,
+}
+
+impl InitializeArgs {
+    /// For one thread that calls, with parameters of the library's own; they must outlive this value.
+    pub(crate) fn new(parameters: Option<&CStr>) -> Self {
+        let arguments = Self {
+            standard: sys::CK_C_INITIALIZE_ARGS {
+                CreateMutex: None,
+                DestroyMutex: None,
+                LockMutex: None,
+                UnlockMutex: None,
+                flags: sys::CKF_OS_LOCKING_OK,
+                pReserved: parameters.map_or(null_mut(), |text| text.as_ptr() as *mut c_void),
+            },
+            beyond: null_mut(),
+        };
+        debug_assert!(arguments.beyond.is_null(), "only ever read by NSS");
+        arguments
     }
 }
 

@@ -5,7 +5,8 @@ use cryptoki_sys as sys;
 use crate::keystore::pkcs11::failure::rv_name;
 use crate::keystore::pkcs11::generate::{hidden_class, make};
 use crate::keystore::pkcs11::mechanism::{self, session_key};
-use crate::keystore::pkcs11::object::{Object, attribute_of};
+use crate::keystore::pkcs11::names::SCRATCH;
+use crate::keystore::pkcs11::object::{Object, attribute_of, discard};
 use crate::keystore::pkcs11::probe::wrapping::Wrapping;
 use crate::keystore::pkcs11::raw::{CallFailed, Handle, Session};
 use crate::keystore::pkcs11::template::Attribute;
@@ -69,7 +70,8 @@ fn sizes_of(token: &Pkcs11Token, session: &Session, specs: &[KeySpec]) -> Vec<u3
         };
         let public = made.public.as_ref().map(|(handle, _)| *handle);
         for handle in public.into_iter().chain([made.key]) {
-            let _dies_with_the_session: Result<(), CallFailed> = session.destroy(handle);
+            let _dies_with_the_session: Result<(), CallFailed> =
+                discard(session, handle, SCRATCH.as_bytes());
         }
         true
     };

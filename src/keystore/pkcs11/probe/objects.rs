@@ -5,7 +5,7 @@ use cryptoki_sys as sys;
 
 use crate::keystore::pkcs11::mechanism::session_key;
 use crate::keystore::pkcs11::names::{SCRATCH, named};
-use crate::keystore::pkcs11::object::{class_number, matching, usage_attributes};
+use crate::keystore::pkcs11::object::{class_number, discard, matching, usage_attributes};
 use crate::keystore::pkcs11::probe::clear;
 use crate::keystore::pkcs11::probe::wrapping::Wrapping;
 use crate::keystore::pkcs11::raw::{CallFailed, Handle, Session};
@@ -49,7 +49,7 @@ pub(super) fn copyable(session: &Session) -> Result<bool, TokenFailure> {
     let told = session.read(key, &[(sys::CKA_COPYABLE, 1)])?;
     let copied = session.copy(key, &[Attribute::flag(sys::CKA_TOKEN, false)]);
     let honoured = told.flag(sys::CKA_COPYABLE) == Some(false) && copied.is_err();
-    session.destroy(key)?;
+    discard(session, key, SCRATCH.as_bytes())?;
     Ok(honoured)
 }
 
@@ -63,7 +63,7 @@ pub(super) fn modifiable(session: &Session) -> Result<bool, TokenFailure> {
     let honoured = told.flag(sys::CKA_MODIFIABLE) == Some(false)
         && changed.is_err()
         && encrypts(session, key)? == Some(false);
-    session.destroy(key)?;
+    discard(session, key, SCRATCH.as_bytes())?;
     Ok(honoured)
 }
 
@@ -76,7 +76,7 @@ pub(super) fn unextractable(session: &Session, wrapping: &Wrapping) -> Option<bo
         .generate(&Mechanism::plain(sys::CKM_AES_KEY_GEN), &template)
         .ok()?;
     let wrapped = session.wrap(&mechanism, wrapping.wrapper, key);
-    session.destroy(key).ok()?;
+    discard(session, key, SCRATCH.as_bytes()).ok()?;
     Some(wrapped.is_err())
 }
 
@@ -92,13 +92,13 @@ pub(super) fn copy(session: &Session) -> Result<bool, TokenFailure> {
             let apart = copy != key
                 && encrypts(session, copy)? == Some(true)
                 && encrypts(session, key)? == Some(false);
-            session.destroy(copy)?;
+            discard(session, copy, SCRATCH.as_bytes())?;
             apart && encrypts(session, key).is_ok()
         }
         Err(_) => false,
     };
     // A token that edits in place has lost it with the copy.
-    let _gone_already: Result<(), CallFailed> = session.destroy(key);
+    let _gone_already: Result<(), CallFailed> = discard(session, key, SCRATCH.as_bytes());
     Ok(works)
 }
 
@@ -129,7 +129,7 @@ pub(super) fn atomic_set(session: &Session) -> Result<bool, TokenFailure> {
         ],
     );
     let atomic = changed.is_err() && encrypts(session, key)? == Some(false);
-    session.destroy(key)?;
+    discard(session, key, SCRATCH.as_bytes())?;
     Ok(atomic)
 }
 

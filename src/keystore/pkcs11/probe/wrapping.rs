@@ -15,6 +15,8 @@ use zeroize::Zeroizing;
 use crate::keystore::pkcs11::failure::{blob_failure, refused};
 use crate::keystore::pkcs11::fingerprint::digest_key;
 use crate::keystore::pkcs11::mechanism::{self, session_key};
+use crate::keystore::pkcs11::names::SCRATCH;
+use crate::keystore::pkcs11::object::discard;
 use crate::keystore::pkcs11::prepare::Transport;
 use crate::keystore::pkcs11::raw::{Handle, Session};
 use crate::keystore::pkcs11::template::Mechanism;
@@ -153,7 +155,7 @@ fn try_rfc5649(
             Some(kek) => same && opens_again(token, session, &mechanism, kek, inner_key, &inner),
             None => same || digests(token, inner_key, &inner),
         };
-        session.destroy(inner_key)?;
+        discard(session, inner_key, SCRATCH.as_bytes())?;
         if right {
             return Ok(Some(number));
         }
@@ -202,6 +204,6 @@ fn try_cbc_pad(
         .wrap(&mechanism, outer_key, key)
         .is_ok_and(|again| again == blob);
     let right = same || digests(token, key, &inner);
-    session.destroy(key)?;
+    discard(session, key, SCRATCH.as_bytes())?;
     Ok(right)
 }
