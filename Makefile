@@ -4,6 +4,9 @@ PACKAGES := softhsm2 opensc gcc libc6-dev bsdutils
 # cargo-nextest where it is installed, else the runner that comes with Rust.
 RUNNER := $(shell cargo nextest --version >/dev/null 2>&1 && echo nextest run || echo test)
 
+# The module that tests put between an agent and its token; a package of its own.
+FAULT := tests/modules/fault/Cargo.toml
+
 .PHONY: demo demo-stop check test bench
 
 # Plays the main job on four SoftHSM2 tokens and leaves everything running. DEMO_EXIT=1: plays, checks and stops.
@@ -26,6 +29,8 @@ test:
 	demo/install $(PACKAGES)
 	cargo fmt --all -- --check
 	cargo clippy --all-targets -- -D warnings
+	cargo fmt --manifest-path $(FAULT) -- --check
+	cargo clippy --manifest-path $(FAULT) --locked --target-dir target/modules -- -D warnings
 	RUSTDOCFLAGS='-D warnings' cargo doc --no-deps
 	DEMO_EXIT=1 $(MAKE) demo
 	cargo $(RUNNER)

@@ -17,6 +17,7 @@ mod ca;
 mod cli;
 mod console;
 mod host;
+mod host_faults;
 mod host_tokens;
 mod keystore_contract;
 mod ops;

@@ -24,7 +24,7 @@ use crate::support::softhsm::{SoftHsm, Token};
 pub const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Pause between two looks at a state that is waited for.
-const PAUSE: Duration = Duration::from_millis(20);
+pub const PAUSE: Duration = Duration::from_millis(20);
 
 /// A CA, tokens, and a coordinator's certificate.
 #[derive(Debug)]

@@ -6,6 +6,7 @@
 )]
 
 pub mod agent;
+pub mod fault;
 pub mod fleet;
 pub mod http2;
 pub mod paper;
