@@ -1,7 +1,7 @@
 //! The pass: which intents the last reports do not yet meet, restrictive ones first.
 
 use crate::decide::coordinator::{Machine, Moment, Output};
-use crate::model::desired::{Instance, Want};
+use crate::model::desired::{Instance, Intent, Want};
 use crate::model::ids::{Digest, Generation, KeyVersionId};
 use crate::model::job::FailureKind;
 use crate::model::live::Connection;
@@ -112,7 +112,10 @@ impl Machine {
                 Need::Nothing
             }
             Some(Progress::NeedsMaterial) if is_applied => Need::Material,
-            _ if applied.is_none() && self.is_bare(instance) => Need::Material,
+            // Once sent, the agent's own word decides whether it lacks material.
+            _ if applied.is_none() && self.is_bare(instance) && !self.was_sent(intent) => {
+                Need::Material
+            }
             _ => Need::Send,
         };
         match self
@@ -125,6 +128,11 @@ impl Machine {
             Some(sent) if sent.act == Act::FetchFailed && applied.is_none() => Need::Send,
             _ => wanted,
         }
+    }
+
+    fn was_sent(&self, intent: &Intent) -> bool {
+        let sent = self.sent.get(&intent.version);
+        sent.is_some_and(|sent| sent.generation == intent.generation && sent.act == Act::Sent)
     }
 
     /// Whether an install surely lies ahead, so that the envelope may travel with the intent at once.

@@ -256,6 +256,20 @@ fn material_travels_with_the_intent_and_its_lack_does_not_keep_the_intent_back()
 }
 
 #[test]
+fn one_install_takes_one_envelope() {
+    let wanted = instance(1, 4, Want::Active);
+    let mut play = Play::live(std::slice::from_ref(&wanted));
+    check(&play.caught_up(), &["fetch 1"]);
+    let had = play.step(Input::Material {
+        version: wanted.intent.version,
+        generation: wanted.intent.generation,
+        envelope: Ok(envelope(&wanted)),
+    });
+    check(&had, &["intent 1 4 active with envelope"]);
+    check(&play.after(10_000), &["intent 1 4 active"]);
+}
+
+#[test]
 fn an_envelope_for_an_older_generation_is_dropped() {
     let wanted = instance(1, 4, Want::Active);
     let mut play = Play::live(std::slice::from_ref(&wanted));
