@@ -38,4 +38,4 @@ test:
 # Figures, each beside its baseline in the same run.
 bench:
 	demo/install $(PACKAGES)
-	cargo bench
+	cargo bench --bench bench

@@ -3,6 +3,7 @@
 pub mod activate;
 pub mod calls;
 pub mod inventory;
+pub mod ours;
 pub mod store;
 pub mod table;
 pub mod tokens;
