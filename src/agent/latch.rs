@@ -1,18 +1,15 @@
-//! The PIN latch: a PIN that the token refused is never tried again, across restarts too, until the PIN file holds another
-//! one (threats.md 9). Otherwise a restart loop would lock a real HSM within seconds.
+//! The PIN latch: a PIN that the token refused is never tried again, across restarts too, until its source gives
+//! another one (threats.md 9). Otherwise a restart loop would lock a real HSM within seconds.
 
 use std::io;
 use std::path::{Path, PathBuf};
 
-use aws_lc_rs::hmac;
-use aws_lc_rs::rand::{SecureRandom as _, SystemRandom};
-use secrecy::{ExposeSecret as _, SecretString};
+use secrecy::SecretString;
 
 use crate::agent::durable;
+use crate::keystore::host::refused_pin::RefusedPin;
 
-const SALT_BYTES: usize = 32;
-
-/// The latch file: salt, then HMAC-SHA-256 of the refused PIN under it. No file: nothing was refused.
+/// The latch file: the bytes of a [`RefusedPin`]. No file: nothing was refused.
 #[derive(Debug, Clone)]
 pub struct PinLatch {
     path: PathBuf,
@@ -37,14 +34,13 @@ impl PinLatch {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
             Err(error) => return Err(error),
         };
-        let Some((salt, tag)) = bytes.split_at_checked(SALT_BYTES) else {
-            return Err(io::Error::new(
+        let refused = RefusedPin::from_bytes(&bytes).ok_or_else(|| {
+            io::Error::new(
                 io::ErrorKind::InvalidData,
                 "the PIN latch is damaged; remove it once the PIN is known to be right",
-            ));
-        };
-        let key = hmac::Key::new(hmac::HMAC_SHA256, salt);
-        Ok(hmac::verify(&key, pin.expose_secret().as_bytes(), tag).is_ok())
+            )
+        })?;
+        Ok(refused.is(pin))
     }
 
     /// Remembers that the token refused this PIN.
@@ -52,13 +48,9 @@ impl PinLatch {
     /// # Errors
     /// The system's: the caller then keeps it in memory and stops trying.
     pub fn close(&self, pin: &SecretString) -> io::Result<()> {
-        let mut salt = [0_u8; SALT_BYTES];
-        SystemRandom::new()
-            .fill(&mut salt)
-            .map_err(|_unspecified| io::Error::other("no random numbers"))?;
-        let key = hmac::Key::new(hmac::HMAC_SHA256, &salt);
-        let tag = hmac::sign(&key, pin.expose_secret().as_bytes());
-        durable::replace(&self.path, &[&salt, tag.as_ref()].concat())
+        let refused =
+            RefusedPin::new(pin).map_err(|_unspecified| io::Error::other("no random numbers"))?;
+        durable::replace(&self.path, &refused.bytes())
     }
 
     /// Forgets: the token took a PIN.

@@ -22,4 +22,5 @@ pub mod frame;
 pub mod handle;
 pub mod line;
 pub mod protocol;
+pub mod refused_pin;
 pub mod supervisor;

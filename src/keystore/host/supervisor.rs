@@ -3,16 +3,15 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use secrecy::{ExposeSecret as _, SecretString};
-use sha2::{Digest as _, Sha256};
+use secrecy::SecretString;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, timeout, timeout_at};
-use uuid::Uuid;
 
 use crate::keystore::host::frame;
 use crate::keystore::host::handle::{HostConfig, HostState, HostStatus, not_running};
 use crate::keystore::host::line::{Line, LineError};
 use crate::keystore::host::protocol::{Answer, Pin, Request, Setup, writes};
+use crate::keystore::host::refused_pin::RefusedPin;
 use crate::model::job::{FailureKind, TokenAnswer, TokenFailure, TokenJob, TokenOutcome};
 
 /// How long a process whose pipe ended may take to exit, so that its own exit status is told and not that of our kill.
@@ -40,27 +39,8 @@ pub struct Supervisor {
     next_id: u64,
     opened_at: Option<Instant>,
     not_before: Option<Instant>,
-    refused_pin: RefusedPin,
-}
-
-/// The PIN that was refused last, as a salted SHA-256: the host does not give it again even if its source does.
-#[derive(Debug)]
-struct RefusedPin {
-    salt: Uuid,
-    digest: Option<[u8; 32]>,
-}
-
-impl RefusedPin {
-    fn digest(&self, pin: &SecretString) -> [u8; 32] {
-        let mut hash = Sha256::new();
-        hash.update(self.salt.as_bytes());
-        hash.update(pin.expose_secret().as_bytes());
-        hash.finalize().into()
-    }
-
-    fn is(&self, pin: &SecretString) -> bool {
-        self.digest == Some(self.digest(pin))
-    }
+    /// The PIN that was refused last: the host does not give it again even if its source does.
+    refused_pin: Option<RefusedPin>,
 }
 
 impl Supervisor {
@@ -80,10 +60,7 @@ impl Supervisor {
             next_id: 1,
             opened_at: None,
             not_before: None,
-            refused_pin: RefusedPin {
-                salt: Uuid::new_v4(),
-                digest: None,
-            },
+            refused_pin: None,
         };
         (supervisor, shown)
     }
@@ -295,8 +272,10 @@ impl Supervisor {
         let read = tokio::task::spawn_blocking(move || source.pin()).await;
         let pin = read.unwrap_or_else(|_cancelled| Err(not_running("shutting down")));
         match pin {
-            Ok(pin) if self.refused_pin.is(&pin) => Err(self.show(wrong_pin())),
-            Ok(pin) => Ok(pin),
+            Ok(pin) => match &self.refused_pin {
+                Some(refused) if refused.is(&pin) => Err(self.show(wrong_pin())),
+                Some(_) | None => Ok(pin),
+            },
             Err(failure) => Err(self.show(failure)),
         }
     }
@@ -322,7 +301,8 @@ impl Supervisor {
 
     async fn refuse(&mut self, failure: TokenFailure, pin: SecretString) -> TokenFailure {
         if failure.kind == FailureKind::WrongPin {
-            self.refused_pin.digest = Some(self.refused_pin.digest(&pin));
+            // Without random numbers only the source remembers it.
+            self.refused_pin = RefusedPin::new(&pin).ok();
             let source = Arc::clone(&self.config.pin);
             let told = tokio::task::spawn_blocking(move || source.refused(&pin)).await;
             if told.is_err() {

@@ -1,6 +1,7 @@
 //! Real agents on real tokens: the `lockstep-agent` binary with certificates of a CA of its own.
 
 use std::fs::File;
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
@@ -18,6 +19,7 @@ use lockstep::wire::v1::agent_client::AgentClient;
 use tempfile::TempDir;
 use tonic::transport::Channel;
 
+use crate::support::process::child_of;
 use crate::support::softhsm::{SoftHsm, Token};
 
 /// Long enough that only a fault reaches it, on a machine that does much else.
@@ -44,6 +46,8 @@ pub struct Agent {
     pub token: Token,
     /// What it logs.
     pub log_filter: String,
+    /// Whether the PIN comes through a pipe at standard input instead of from its file.
+    pub pin_by_pipe: bool,
     child: Option<Child>,
 }
 
@@ -115,6 +119,7 @@ impl Fleet {
             dir,
             token,
             log_filter: "lockstep=debug".to_owned(),
+            pin_by_pipe: false,
             child: None,
         };
         agent.ok(&["init"]);
@@ -234,12 +239,20 @@ impl Agent {
             .append(true)
             .open(self.dir.join("log"))
             .unwrap();
+        let stdin = if self.pin_by_pipe {
+            let (reader, mut writer) = std::io::pipe().unwrap();
+            let pin = std::fs::read(&self.token.pin_file).unwrap();
+            writer.write_all(&pin).unwrap();
+            Stdio::from(reader)
+        } else {
+            Stdio::null()
+        };
         let child = Command::new("sh")
             .args(["-c", "trap '' XFSZ; exec \"$0\" serve --config \"$1\""])
             .arg(env!("CARGO_BIN_EXE_lockstep-agent"))
             .arg(self.dir.join("agent.toml"))
             .env("LOCKSTEP_LOG", &self.log_filter)
-            .stdin(Stdio::null())
+            .stdin(stdin)
             .stderr(log)
             .spawn()
             .unwrap();
@@ -287,18 +300,7 @@ impl Agent {
 
     /// Its module host, if one is running.
     pub fn module_host(&self) -> Option<u32> {
-        let parent = self.pid().to_string();
-        let processes = std::fs::read_dir("/proc").unwrap();
-        processes
-            .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse::<u32>().ok())
-            .find(|pid| {
-                let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-                // pid (name) state parent ...; the name may hold anything.
-                let fields = stat.rsplit_once(')').map_or("", |(_, rest)| rest);
-                let mut fields = fields.split_whitespace();
-                let state = fields.next();
-                fields.next() == Some(&parent) && state != Some("Z")
-            })
+        child_of(self.pid())
     }
 
     /// Ends the process with a signal (its name for `kill`) and waits for it; its exit code.

@@ -11,6 +11,7 @@ pub mod fleet;
 pub mod http2;
 pub mod paper;
 pub mod pin;
+pub mod process;
 pub mod rest;
 pub mod secrets;
 pub mod softhsm;

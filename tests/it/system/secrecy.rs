@@ -2,6 +2,7 @@
 //! knows. It knows them because the PIN of an internal keystore allows it to open the repository's copies.
 
 mod known;
+mod memory;
 mod wrapping;
 
 use std::fs;
