@@ -48,8 +48,23 @@ pub struct Token {
     pub pin_file: Option<PathBuf>,
     /// Name of a systemd credential with the user PIN.
     pub pin_credential: Option<String>,
+    /// Number of a descriptor that the agent is started with, from which the user PIN can be read to its end; 0 is standard
+    /// input. A pipe or socket is read once, at the start; a file each time the PIN is needed.
+    pub pin_fd: Option<u32>,
     /// What the library wants in `CK_C_INITIALIZE_ARGS.pReserved`, such as NSS's `configdir=...`.
     pub init_args: Option<String>,
+}
+
+impl Token {
+    /// Which key of the config says where the PIN is.
+    #[must_use]
+    pub const fn pin_key(&self) -> &'static str {
+        match (&self.pin_file, &self.pin_credential, self.pin_fd) {
+            (None, Some(_), _) => "token.pin_credential",
+            (None, None, Some(_)) => "token.pin_fd",
+            (Some(_), _, _) | (None, None, None) => "token.pin_file",
+        }
+    }
 }
 
 /// Files in PEM.
@@ -167,7 +182,7 @@ fn check_env(env: &BTreeMap<String, String>) -> Result<(), Fault> {
         Some(name) => Err((
             "env",
             format!("{name} is the name of a secret, and an environment keeps none"),
-            "give the PIN with token.pin_file or token.pin_credential",
+            "give the PIN with token.pin_file, token.pin_credential or token.pin_fd",
         )),
     }
 }

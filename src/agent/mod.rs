@@ -15,6 +15,7 @@
 
 pub mod commands;
 pub mod config;
+pub mod descriptor;
 pub mod driver;
 pub mod durable;
 pub mod hardening;

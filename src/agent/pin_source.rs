@@ -2,37 +2,36 @@
 
 use secrecy::SecretString;
 
-use crate::agent::config::Token;
 use crate::agent::latch::PinLatch;
-use crate::agent::pin;
+use crate::agent::pin::Source;
 use crate::keystore::host::handle::PinSource;
 use crate::model::job::{FailureKind, TokenFailure};
 
-/// The PIN file (or credential) behind the latch.
+/// The source of the PIN behind the latch.
 #[derive(Debug)]
 pub struct LatchedPin {
-    token: Token,
+    source: Source,
     latch: PinLatch,
 }
 
 impl LatchedPin {
     /// Reads nothing yet.
     #[must_use]
-    pub const fn new(token: Token, latch: PinLatch) -> Self {
-        Self { token, latch }
+    pub const fn new(source: Source, latch: PinLatch) -> Self {
+        Self { source, latch }
     }
 }
 
 impl PinSource for LatchedPin {
     fn pin(&self) -> Result<SecretString, TokenFailure> {
-        let pin = pin::read(&self.token)
-            .map_err(|error| failure(FailureKind::Restart, "pin_file", chain(&error)))?;
+        let read = self.source.read();
+        let pin = read.map_err(|error| failure(FailureKind::Restart, "pin", chain(&error)))?;
         match self.latch.holds(&pin) {
             Ok(false) => Ok(pin),
             Ok(true) => Err(failure(
                 FailureKind::WrongPin,
                 "pin_latch",
-                "the token refused this PIN before; it is not tried again until the PIN file changes"
+                "the token refused this PIN before; it is not tried again until there is another one"
                     .to_owned(),
             )),
             Err(error) => Err(failure(
@@ -46,12 +45,12 @@ impl PinSource for LatchedPin {
     fn refused(&self, pin: &SecretString) {
         match self.latch.close(pin) {
             Ok(()) => tracing::error!(
-                "the token refused the PIN; it is not tried again until the PIN file changes"
+                "the token refused the PIN; it is not tried again until there is another one"
             ),
             Err(error) => tracing::error!(
                 %error,
                 "the token refused the PIN, and that could not be written down; do not start the agent again before the PIN \
-                 file is right"
+                 is right"
             ),
         }
     }

@@ -11,6 +11,7 @@
     reason = "tests fail by panicking"
 )]
 
+mod agent_pin;
 mod agent_process;
 mod architecture;
 mod ca;

@@ -6,6 +6,7 @@ use crate::agent::commands::open::{self, Own};
 use crate::agent::commands::say;
 use crate::agent::config::Config;
 use crate::agent::journal::file;
+use crate::agent::pin::Source;
 use crate::decide::agent::record::{JournalRecord, Record};
 use crate::keystore::host::handle::HostHandle;
 use crate::keystore::host::protocol::deadline;
@@ -27,13 +28,14 @@ enum Plan {
 /// # Errors
 /// If the token is another keystore's, was bound before, or cannot be opened.
 pub fn bind(config: &Config) -> anyhow::Result<()> {
+    let pin = Source::open(&config.token)?;
     let own = open::own(config)?;
     let _lock = own.state.lock()?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
     runtime.block_on(async {
-        let host = open::host(config, &own.state)?;
+        let host = open::host(config, &own.state, pin)?;
         let bound = bind_on(&own, &host).await;
         drop(perform(&host, TokenJob::Stop).await);
         bound

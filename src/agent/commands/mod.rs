@@ -24,7 +24,7 @@ use clap::{Parser, Subcommand};
 
 use crate::agent::config::{self, Config, ConfigError};
 use crate::agent::hardening;
-use crate::agent::pin;
+use crate::agent::pin::Source;
 use crate::model::ids::{Digest, KeystoreId};
 use crate::telemetry;
 
@@ -54,7 +54,7 @@ enum Command {
     /// Read the config and all files it names, and say what is wrong.
     ///
     /// Keys: name, listen, state_dir, variant ("internal" or "external"); in [token]: module, label, serial, pin_file or
-    /// pin_credential, init_args; in [env]: the variables of the module host, which has no others; in [tls]: cert, key, ca.
+    /// pin_credential or pin_fd, init_args; in [env]: the variables of the module host, which has no others; in [tls]: cert, key, ca.
     CheckConfig(WithConfig),
     /// The child process that loads the vendor's library. Started by `serve` and `bind`.
     #[command(hide = true)]
@@ -125,30 +125,32 @@ fn run(command: Command) -> anyhow::Result<()> {
 
 fn check_config(file: &std::path::Path) -> anyhow::Result<()> {
     let config = Config::load(file)?;
-    check_files(&config, file)?;
+    let _pin = check_files(&config, file)?;
     say(&format!("{}: ok", file.display()))
 }
 
-/// What the config names and can be checked without a token: PIN file, certificate, key, CA, name.
+/// What the config names and can be checked without a token: PIN, certificate, key, CA, name. Gives the source of the PIN: a
+/// descriptor can be taken but once.
 ///
 /// # Errors
 /// [`ConfigError`] with exit code 78.
-pub fn check_files(config: &Config, file: &std::path::Path) -> Result<(), ConfigError> {
+pub fn check_files(config: &Config, file: &std::path::Path) -> Result<Source, ConfigError> {
     let fault = |key: &str, error: &dyn std::error::Error, fix: &str| ConfigError {
         file: file.to_owned(),
         key: key.to_owned(),
         problem: chain(error),
         fix: fix.to_owned(),
     };
-    pin::read(&config.token).map_err(|error| {
-        let fix = "give the PIN in one line of a file that only this user can read";
-        fault("token.pin_file", &error, fix)
+    let pin = Source::open(&config.token).and_then(|pin| pin.read().map(|_pin| pin));
+    let pin = pin.map_err(|error| {
+        let fix = "give the PIN in one line that only this user can read";
+        fault(config.token.pin_key(), &error, fix)
     })?;
     open::tls_identity(config).map_err(|error| {
         let fix = "issue a certificate with `lockstep ca issue`";
         fault("tls", &*error, fix)
     })?;
-    Ok(())
+    Ok(pin)
 }
 
 /// Prints a line to standard output.

@@ -9,6 +9,7 @@ use crate::agent::config::Config;
 use crate::agent::identity::Identity;
 use crate::agent::latch::PinLatch;
 use crate::agent::peers::Peers;
+use crate::agent::pin::Source;
 use crate::agent::pin_source::LatchedPin;
 use crate::agent::state_dir::StateDir;
 use crate::decide::agent::record::{JournalRecord, Record};
@@ -68,7 +69,7 @@ impl Own {
 ///
 /// # Errors
 /// If the path of this program is not known.
-pub fn host(config: &Config, state: &StateDir) -> anyhow::Result<HostHandle> {
+pub fn host(config: &Config, state: &StateDir, pin: Source) -> anyhow::Result<HostHandle> {
     let program = std::env::current_exe().context("the path of this program is not known")?;
     let mut env = config.env.clone();
     for variable in [telemetry::FILTER_VARIABLE, telemetry::FORMAT_VARIABLE] {
@@ -85,7 +86,7 @@ pub fn host(config: &Config, state: &StateDir) -> anyhow::Result<HostHandle> {
         label: config.token.label.clone(),
         serial: config.token.serial.clone(),
         init_args: config.token.init_args.clone(),
-        pin: Arc::new(LatchedPin::new(config.token.clone(), latch)),
+        pin: Arc::new(LatchedPin::new(pin, latch)),
         limits: HostLimits::default(),
     }))
 }

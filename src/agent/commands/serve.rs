@@ -16,6 +16,7 @@ use crate::agent::driver::{Driver, Parts};
 use crate::agent::durable;
 use crate::agent::journal::file::{self, JournalFile};
 use crate::agent::journal::writer::JournalWriter;
+use crate::agent::pin::Source;
 use crate::agent::probes::Probes;
 use crate::agent::service::endpoint::Shared;
 use crate::agent::service::server;
@@ -41,16 +42,16 @@ const COMPACTION_RECORDS_MIN: usize = 1_000;
 /// # Errors
 /// What keeps it from starting: config (exit code 78), state directory, journal, address.
 pub fn serve(config: &Config, file: &Path) -> anyhow::Result<()> {
-    check_files(config, file)?;
+    let pin = check_files(config, file)?;
     let own = open::own(config)?;
     let _lock = own.state.lock()?;
     tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()?
-        .block_on(run(config, own))
+        .block_on(run(config, own, pin))
 }
 
-async fn run(config: &Config, own: Own) -> anyhow::Result<()> {
+async fn run(config: &Config, own: Own, pin: Source) -> anyhow::Result<()> {
     let started = Monotonic::now();
     let tls = tls::config::server_config(&open::tls_identity(config)?)?;
     let recovered = recover(config, &own, started)?;
@@ -65,7 +66,7 @@ async fn run(config: &Config, own: Own) -> anyhow::Result<()> {
         journal,
         written,
         journal_records: recovered.records,
-        host: open::host(config, &own.state)?,
+        host: open::host(config, &own.state, pin)?,
         probes: Probes::new(own.state.capabilities()),
     });
     let driver = tokio::spawn(driver.run(stop.clone()));
