@@ -5,6 +5,8 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use cryptoki::object::Attribute;
 
+use crate::attacks::Attack;
+
 #[derive(Parser)]
 #[command(about = "What somebody else does to a token: see the head of examples/outsider/main.rs")]
 pub(crate) struct Cli {
@@ -96,6 +98,10 @@ pub(crate) enum Command {
         #[arg(long, value_parser = hex)]
         under: Hex,
     },
+    Attack {
+        #[command(subcommand)]
+        attack: Attack,
+    },
     BareLoop {
         #[command(flatten)]
         at: At,
@@ -165,7 +171,7 @@ impl Usage {
     }
 }
 
-fn hex(text: &str) -> Result<Hex, String> {
+pub(crate) fn hex(text: &str) -> Result<Hex, String> {
     // CKA_ID is often written as a UUID.
     let text = text.replace('-', "");
     if !text.is_ascii() || !text.len().is_multiple_of(2) {

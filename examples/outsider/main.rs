@@ -19,6 +19,7 @@
 //!   reveal    --id HEX --blob HEX --under HEX [--kind aes|hmac|ec|rsa]   what the PIN of a keystore with a wrapping key
 //!                                             allows: unwraps a blob under that key (RFC 5649, CKM 0x210A), and prints
 //!                                             it wrapped under an AES key of that value
+//!   attack ATTACK --id HEX ...                what is known to go wrong with PKCS#11: `attack --help`
 //!   bare-loop --id HEX --tokens A,B,C [--rounds N]   the baseline of `make bench`
 //! ```
 //!
@@ -33,6 +34,7 @@
 )]
 
 mod args;
+mod attacks;
 mod bare;
 mod objects;
 
@@ -50,6 +52,7 @@ use cryptoki::types::AuthPin;
 use zeroize::Zeroizing;
 
 use crate::args::{Class, Cli, Command};
+use crate::attacks::attack;
 use crate::bare::bare_loop;
 use crate::objects::{
     NoObject, duplicate, found, generate, list, one, print_hex, reveal, set_all, set_usage,
@@ -149,6 +152,7 @@ fn command(session: &Session, command: &Command) -> anyhow::Result<()> {
             blob,
             under,
         } => reveal(session, at, *kind, &blob.0, &under.0),
+        Command::Attack { attack: played } => attack(session, played),
         Command::BareLoop { .. } => bail!("needs several tokens"),
     }
 }
