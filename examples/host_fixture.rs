@@ -101,7 +101,9 @@ impl Keystore for Scripted {
             | TokenJob::Scan
             | TokenJob::Generate { .. }
             | TokenJob::Rewrap(_)
-            | TokenJob::TakeOver(_) => {
+            | TokenJob::TakeOver(_)
+            | TokenJob::Kek(_)
+            | TokenJob::RewrapCopy(_) => {
                 TokenOutcome::Failed(failure(FailureKind::Refused, "fixture", ""))
             }
         }

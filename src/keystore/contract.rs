@@ -3,6 +3,7 @@
 //! Give it two empty tokens, one that may generate keys and one that only receives. It binds both and leaves nothing else
 //! on them but the agents' own keys.
 
+mod kek;
 mod repository;
 mod strategies;
 
@@ -82,6 +83,9 @@ pub fn check<K: Keystore>(internal: &mut K, external: &mut K, specs: &[KeySpec])
     self::prepared(stage.external, true)?;
     for spec in specs {
         stage.taken_over(*spec, &home)?;
+    }
+    for spec in specs {
+        stage.rotated(*spec)?;
     }
     let objects = inventory(stage.external)?.objects;
     demand(
@@ -176,6 +180,7 @@ impl<K: Keystore> Stage<'_, K> {
             fingerprint: key.born.fingerprint,
             spki: key.born.spki.clone(),
             blob: key.born.blob.clone(),
+            kek: key.born.kek,
             transport_spki: self.prepared.transport_spki.clone(),
             oaep_hash: self.prepared.capabilities.oaep_hash,
         }
@@ -539,6 +544,8 @@ const fn name(job: &TokenJob) -> &'static str {
         TokenJob::Generate { .. } => "generate",
         TokenJob::Rewrap(_) => "rewrap",
         TokenJob::TakeOver(_) => "take over",
+        TokenJob::Kek(_) => "kek",
+        TokenJob::RewrapCopy(_) => "rewrap a copy",
         TokenJob::Stop => "stop",
     }
 }

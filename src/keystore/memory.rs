@@ -16,10 +16,12 @@ use crate::model::job::{
     FailureKind, Generated, Inventory, Prepared, Ran, RewrapJob, RunJob, TakeOverJob, TokenAnswer,
     TokenFailure, TokenIdentity, TokenJob, TokenOutcome, Wrapped,
 };
+use crate::model::kek::KekNumber;
 use crate::model::key::{KeyClass, KeySpec, UsageSet};
 use crate::model::keystore::{Marker, TokenInfo};
 use crate::model::observed::{Fingerprint, Found, ObjectClass, ObjectFacts};
 
+mod kek;
 pub(crate) mod material;
 mod steps;
 
@@ -55,7 +57,7 @@ struct State {
     objects: BTreeMap<u64, Object>,
     next_handle: u64,
     transport: Option<[u8; 32]>,
-    kek: Option<[u8; 32]>,
+    keks: BTreeMap<KekNumber, [u8; 32]>,
     entropy: Entropy,
     faults: VecDeque<Fault>,
     jobs: u64,
@@ -82,7 +84,7 @@ impl MemoryToken {
             objects: BTreeMap::new(),
             next_handle: 1,
             transport: None,
-            kek: None,
+            keks: BTreeMap::new(),
             entropy: Entropy::new(label, seed),
             faults: VecDeque::new(),
             jobs: 0,
@@ -151,7 +153,7 @@ impl MemoryToken {
         state.objects.clear();
         state.markers.clear();
         state.transport = None;
-        state.kek = None;
+        state.keks.clear();
     }
 
     /// What is on it, for invariants.
@@ -230,6 +232,8 @@ impl State {
             }
             TokenJob::Rewrap(job) => self.rewrap(job).map(TokenAnswer::Rewrapped),
             TokenJob::TakeOver(job) => self.take_over(job).map(TokenAnswer::TakenOver),
+            TokenJob::Kek(job) => self.turn_kek(*job).map(TokenAnswer::Keks),
+            TokenJob::RewrapCopy(job) => self.rewrap_copy(job).map(TokenAnswer::TakenOver),
             TokenJob::Stop => Ok(TokenAnswer::Stopping),
         }
     }
@@ -248,8 +252,9 @@ impl State {
     }
 
     fn prepare(&mut self, internal: bool) -> Prepared {
-        if internal && self.kek.is_none() {
-            self.kek = Some(self.entropy.draw());
+        if internal && self.keks.is_empty() {
+            let first = self.entropy.draw();
+            self.keks.insert(KekNumber::FIRST, first);
         }
         let transport = match self.transport {
             Some(transport) => transport,
@@ -261,25 +266,19 @@ impl State {
         }
     }
 
-    fn kek(&self) -> Outcome<[u8; 32]> {
-        self.kek.ok_or_else(|| {
-            let detail = "this keystore has no wrapping key: it is external";
-            failure(FailureKind::Refused, "own key", detail)
-        })
-    }
-
     fn generate(&mut self, spec: KeySpec, salt: &[u8]) -> Outcome<Generated> {
-        let kek = self.kek()?;
+        let (number, kek) = self.newest_kek()?;
         let made = Material::generate(spec, self.entropy.draw());
         Ok(Generated {
             blob: made.wrap(&kek)?,
+            kek: number,
             spki: made.spki(),
             fingerprint: made.fingerprint(spec, salt),
         })
     }
 
     fn rewrap(&mut self, job: &RewrapJob) -> Outcome<Wrapped> {
-        let made = Material::unwrap(job.spec, &self.kek()?, &job.blob)?;
+        let made = Material::unwrap(job.spec, &self.opening_kek(job.kek)?, &job.blob)?;
         if made.fingerprint(job.spec, &job.salt) != job.fingerprint || made.spki() != job.spki {
             let detail = "the repository's copy is not the key of the birth record";
             return Err(failure(FailureKind::WrongKey, "rewrap", detail));
@@ -294,7 +293,7 @@ impl State {
     }
 
     fn take_over(&self, job: &TakeOverJob) -> Outcome<Generated> {
-        let kek = self.kek()?;
+        let (number, kek) = self.newest_kek()?;
         let missing = || failure(FailureKind::Refused, "own key", "prepare first");
         let transport = self.transport.ok_or_else(missing)?;
         let ephemeral = material::open(&transport, &job.wrapped.wrapped_kek)?;
@@ -306,6 +305,7 @@ impl State {
         }
         Ok(Generated {
             blob: made.wrap(&kek)?,
+            kek: number,
             spki: made.spki(),
             fingerprint,
         })

@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use crate::model::capabilities::Capabilities;
 use crate::model::desired::ObjectPlan;
 use crate::model::ids::KeyVersionId;
+use crate::model::kek::{KekJob, KekNumber, RewrapCopyJob};
 use crate::model::key::KeySpec;
 use crate::model::keystore::{Marker, OaepHash, TokenInfo};
 use crate::model::observed::{Fingerprint, Found, ObjectFacts, Proof};
@@ -45,6 +46,10 @@ pub enum TokenJob {
     /// Unwrap a key from another internal keystore to a session object, check its fingerprint, wrap it under the own KEK,
     /// destroy it.
     TakeOver(Box<TakeOverJob>),
+    /// Look at the wrapping keys, make one, or destroy one.
+    Kek(KekJob),
+    /// Unwrap a repository blob to a session object, check its fingerprint, wrap it under the newest wrapping key, destroy it.
+    RewrapCopy(Box<RewrapCopyJob>),
     /// End after the calls under way: finalize and exit.
     Stop,
 }
@@ -86,8 +91,10 @@ pub struct RewrapJob {
     pub fingerprint: Fingerprint,
     /// Public part of a pair.
     pub spki: Option<Vec<u8>>,
-    /// The key under this keystore's KEK.
+    /// The key under the KEK of that number.
     pub blob: Vec<u8>,
+    /// Which KEK opens it.
+    pub kek: KekNumber,
     /// The target's transport key, DER.
     pub transport_spki: Vec<u8>,
     /// The OAEP hash it takes.
@@ -126,8 +133,10 @@ pub enum TokenAnswer {
     Generated(Generated),
     /// To `Rewrap`.
     Rewrapped(Wrapped),
-    /// To `TakeOver`.
+    /// To `TakeOver` and `RewrapCopy`.
     TakenOver(Generated),
+    /// To `Kek`: the numbers of the wrapping keys that are there, ascending.
+    Keks(Vec<KekNumber>),
     /// To `Stop`.
     Stopping,
 }
@@ -179,8 +188,10 @@ pub struct Ran {
 /// A new key.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Generated {
-    /// The key under the KEK, RFC 5649.
+    /// The key under the newest KEK, RFC 5649.
     pub blob: Vec<u8>,
+    /// Which KEK that is.
+    pub kek: KekNumber,
     /// Public part of a pair, DER.
     pub spki: Option<Vec<u8>>,
     /// Its fingerprint.

@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::model::canonical::{Canonical, sha256};
 use crate::model::ids::{Digest, Epoch, Generation, KeyVersionId, KeystoreId};
+use crate::model::kek::KekNumber;
 use crate::model::key::KeySpec;
 use crate::model::keystore::OaepHash;
 use crate::model::observed::Fingerprint;
@@ -81,6 +82,9 @@ pub struct RepositoryCopy {
     pub keystore: KeystoreId,
     /// The wrapped key.
     pub blob: Vec<u8>,
+    /// Which of that keystore's KEKs wraps it. Not signed: another number opens nothing.
+    #[serde(default)]
+    pub kek: KekNumber,
     /// Its birth record.
     pub birth: Signed<BirthRecord>,
 }

@@ -12,6 +12,7 @@ pub mod desired;
 pub mod difference;
 pub mod ids;
 pub mod job;
+pub mod kek;
 pub mod key;
 pub mod keystore;
 pub mod lifecycle;

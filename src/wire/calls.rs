@@ -2,6 +2,7 @@
 
 use crate::model::canonical::sha256;
 use crate::model::ids::{Generation, KeyVersionId, SessionNumber};
+use crate::model::kek::KekNumber;
 use crate::model::key::KeySpec;
 use crate::model::material::{
     BirthRecord, Endorsement, Envelope, RepositoryCopy, Signed, WRAPPED_BYTES_MAX,
@@ -53,6 +54,7 @@ impl From<RepositoryCopy> for v1::GenerateResponse {
         Self {
             blob: copy.blob,
             birth: Some(copy.birth.into()),
+            kek: kek_number(copy.kek),
         }
     }
 }
@@ -61,7 +63,7 @@ impl TryFrom<v1::GenerateResponse> for RepositoryCopy {
     type Error = InvalidMessage;
 
     fn try_from(raw: v1::GenerateResponse) -> Result<Self, InvalidMessage> {
-        copy(raw.blob, raw.birth)
+        copy(raw.blob, raw.birth, raw.kek)
     }
 }
 
@@ -70,6 +72,7 @@ impl From<RepositoryCopy> for v1::TakeOverResponse {
         Self {
             blob: copy.blob,
             birth: Some(copy.birth.into()),
+            kek: kek_number(copy.kek),
         }
     }
 }
@@ -78,12 +81,16 @@ impl TryFrom<v1::TakeOverResponse> for RepositoryCopy {
     type Error = InvalidMessage;
 
     fn try_from(raw: v1::TakeOverResponse) -> Result<Self, InvalidMessage> {
-        copy(raw.blob, raw.birth)
+        copy(raw.blob, raw.birth, raw.kek)
     }
 }
 
 /// The keystore is the one in the birth record; the blob must have the digest given there.
-fn copy(blob: Vec<u8>, birth: Option<v1::BirthRecord>) -> Result<RepositoryCopy, InvalidMessage> {
+pub(crate) fn copy(
+    blob: Vec<u8>,
+    birth: Option<v1::BirthRecord>,
+    kek: u32,
+) -> Result<RepositoryCopy, InvalidMessage> {
     let birth: Signed<BirthRecord> = message(birth, "birth")?;
     let blob = at_most(blob, WRAPPED_BYTES_MAX, "blob")?;
     if sha256(&blob) != birth.body.blob {
@@ -93,8 +100,17 @@ fn copy(blob: Vec<u8>, birth: Option<v1::BirthRecord>) -> Result<RepositoryCopy,
     Ok(RepositoryCopy {
         keystore: birth.body.keystore,
         blob,
+        kek: KekNumber::from_number(kek),
         birth,
     })
+}
+
+/// As before there were numbers, the first is not written.
+pub(crate) const fn kek_number(kek: KekNumber) -> u32 {
+    match kek {
+        KekNumber::FIRST => 0,
+        other => other.get(),
+    }
 }
 
 /// Asks an internal keystore to take a key over.
@@ -133,6 +149,8 @@ pub struct RewrapCall {
     pub session: SessionNumber,
     /// The key under this keystore's own wrapping key.
     pub blob: Vec<u8>,
+    /// Which of them.
+    pub kek: KekNumber,
     /// Its birth record.
     pub birth: Signed<BirthRecord>,
     /// The endorsed transport key of the target.
@@ -149,6 +167,7 @@ impl From<RewrapCall> for v1::RewrapRequest {
             birth: Some(call.birth.into()),
             target: Some(call.target.into()),
             generation: call.generation.0,
+            kek: kek_number(call.kek),
         }
     }
 }
@@ -163,6 +182,7 @@ impl TryFrom<v1::RewrapRequest> for RewrapCall {
             birth: message(raw.birth, "birth")?,
             target: message(raw.target, "target")?,
             generation: Generation(raw.generation),
+            kek: KekNumber::from_number(raw.kek),
         })
     }
 }

@@ -44,3 +44,6 @@ pub const SIGNER_BYTES: usize = 32;
 
 /// An Ed25519 signature, bytes.
 pub const SIGNATURE_BYTES: usize = 64;
+
+/// Most wrapping keys of one keystore: one, and two while it is rotated; interrupted rotations may leave some.
+pub const KEKS_MAX: usize = 64;

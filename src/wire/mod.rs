@@ -22,6 +22,7 @@ mod capabilities;
 pub mod desired;
 pub mod down;
 pub mod invalid;
+pub mod kek;
 pub mod key;
 pub mod keystore;
 pub mod limits;

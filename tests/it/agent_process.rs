@@ -143,6 +143,7 @@ impl Session {
             birth: copy.birth.clone(),
             target: target.clone(),
             generation: Generation(1),
+            kek: copy.kek,
         };
         let answer = self.client.rewrap(v1::RewrapRequest::from(call)).await?;
         Ok(answer.into_inner().try_into().unwrap())

@@ -99,6 +99,7 @@ fn echo(outcome: &TokenOutcome) -> &str {
         | TokenAnswer::Generated(_)
         | TokenAnswer::Rewrapped(_)
         | TokenAnswer::TakenOver(_)
+        | TokenAnswer::Keks(_)
         | TokenAnswer::Stopping => panic!("{answer:?}"),
     };
     found.fingerprint_failure.as_deref().unwrap()

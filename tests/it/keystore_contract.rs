@@ -178,6 +178,7 @@ impl Stage {
             blob,
             spki,
             fingerprint,
+            kek,
         }) = done(&mut home, &generate)
         else {
             panic!("no answer to generate");
@@ -188,6 +189,7 @@ impl Stage {
             fingerprint,
             spki,
             blob,
+            kek,
             transport_spki: own.transport_spki,
             oaep_hash: own.capabilities.oaep_hash,
         }));

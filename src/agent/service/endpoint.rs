@@ -13,7 +13,7 @@ use crate::agent::driver::{CallFailure, Message, Shown};
 use crate::agent::identity::Identity;
 use crate::agent::peers::Peers;
 use crate::agent::service::refusal::{later, refused};
-use crate::agent::service::{material, session};
+use crate::agent::service::{kek, material, session};
 use crate::clock;
 use crate::decide::agent::io::StreamId;
 use crate::model::ids::{Epoch, KeystoreId, SessionNumber};
@@ -21,6 +21,7 @@ use crate::model::job::{Prepared, TokenAnswer, TokenJob};
 use crate::model::keystore::{Health, Variant};
 use crate::model::protocol::Description;
 use crate::wire::calls::{GenerateCall, ProveCall, RewrapCall, TakeOverCall};
+use crate::wire::kek::{KekCall, RewrapCopyCall};
 use crate::wire::v1;
 use crate::wire::v1::agent_server::Agent;
 
@@ -197,6 +198,24 @@ impl Agent for AgentService {
     ) -> Result<Response<v1::TakeOverResponse>, Status> {
         let call = TakeOverCall::try_from(request.into_inner())?;
         let copy = material::take_over(&self.shared, call).await?;
+        Ok(Response::new(copy.into()))
+    }
+
+    async fn kek(
+        &self,
+        request: Request<v1::KekRequest>,
+    ) -> Result<Response<v1::KekResponse>, Status> {
+        let call = KekCall::try_from(request.into_inner())?;
+        let keks = kek::kek(&self.shared, call).await?;
+        Ok(Response::new(keks.into()))
+    }
+
+    async fn rewrap_copy(
+        &self,
+        request: Request<v1::RewrapCopyRequest>,
+    ) -> Result<Response<v1::RewrapCopyResponse>, Status> {
+        let call = RewrapCopyCall::try_from(request.into_inner())?;
+        let copy = kek::rewrap_copy(&self.shared, call).await?;
         Ok(Response::new(copy.into()))
     }
 

@@ -45,6 +45,7 @@ pub async fn generate(shared: &Shared, call: GenerateCall) -> Result<RepositoryC
     Ok(RepositoryCopy {
         keystore,
         blob: generated.blob,
+        kek: generated.kek,
         birth,
     })
 }
@@ -75,6 +76,7 @@ pub async fn rewrap(shared: &Shared, call: RewrapCall) -> Result<Signed<Envelope
         fingerprint: birth.fingerprint,
         spki: birth.spki.clone(),
         blob: call.blob,
+        kek: call.kek,
         transport_spki: target.spki,
         oaep_hash: target.oaep_hash,
     }));
@@ -140,6 +142,7 @@ pub async fn take_over(shared: &Shared, call: TakeOverCall) -> Result<Repository
     Ok(RepositoryCopy {
         keystore,
         blob: taken.blob,
+        kek: taken.kek,
         birth,
     })
 }
@@ -168,7 +171,11 @@ pub async fn transport_key(
     }))
 }
 
-fn internal(shared: &Shared) -> Result<(), Status> {
+/// Refuses for external keystores.
+///
+/// # Errors
+/// `not_internal`.
+pub(crate) fn internal(shared: &Shared) -> Result<(), Status> {
     match shared.variant {
         Variant::Internal => Ok(()),
         Variant::External => Err(refused(
@@ -178,7 +185,8 @@ fn internal(shared: &Shared) -> Result<(), Status> {
     }
 }
 
-fn unexpected() -> Status {
+/// The host answered to something else.
+pub(crate) fn unexpected() -> Status {
     tracing::error!("the module host answered another question");
     Status::internal("internal: the module host answered another question")
 }

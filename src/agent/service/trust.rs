@@ -67,10 +67,7 @@ pub fn check_rewrap(
     target: &Signed<Endorsement>,
 ) -> Result<(), Untrusted> {
     peers.check(target.body.keystore, target)?;
-    peers.check(birth.body.keystore, birth)?;
-    if sha256(blob) != birth.body.blob {
-        return Err(Untrusted::BlobMismatch);
-    }
+    check_birth(peers, blob, birth)?;
     check_transport_key(&target.body.spki)?;
     if own.rfc5649.is_none() {
         return Err(Untrusted::NoCommonWrapping { side: "this token" });
@@ -81,6 +78,23 @@ pub fn check_rewrap(
         });
     }
     Ok(())
+}
+
+/// Before a blob of the repository is opened.
+///
+/// # Errors
+/// [`Untrusted`].
+pub fn check_birth(
+    peers: &Peers,
+    blob: &[u8],
+    birth: &Signed<BirthRecord>,
+) -> Result<(), Untrusted> {
+    peers.check(birth.body.keystore, birth)?;
+    if sha256(blob) == birth.body.blob {
+        Ok(())
+    } else {
+        Err(Untrusted::BlobMismatch)
+    }
 }
 
 /// Before an envelope goes to the token. That it fits its intent is checked by the machine.

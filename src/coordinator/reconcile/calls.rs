@@ -100,6 +100,7 @@ pub(crate) async fn rewrap(
         birth,
         target,
         generation,
+        kek: copy.kek,
     };
     let answer = body(client.rewrap(within(call.into(), CALL_WITHIN)).await)?;
     Signed::try_from(answer).map_err(unreadable)

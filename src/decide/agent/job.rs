@@ -286,6 +286,7 @@ fn expect_found(result: Result<TokenAnswer, Miss>) -> Result<Found, Miss> {
         | TokenAnswer::Generated(_)
         | TokenAnswer::Rewrapped(_)
         | TokenAnswer::TakenOver(_)
+        | TokenAnswer::Keks(_)
         | TokenAnswer::Stopping => Err(Miss::Unknown(WRONG_ANSWER.to_owned())),
     }
 }
@@ -301,6 +302,7 @@ fn expect_ran(result: Result<TokenAnswer, Miss>) -> Result<Box<Ran>, Miss> {
         | TokenAnswer::Generated(_)
         | TokenAnswer::Rewrapped(_)
         | TokenAnswer::TakenOver(_)
+        | TokenAnswer::Keks(_)
         | TokenAnswer::Stopping => Err(Miss::Unknown(WRONG_ANSWER.to_owned())),
     }
 }

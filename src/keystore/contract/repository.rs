@@ -35,6 +35,7 @@ impl<K: Keystore> Stage<'_, K> {
         )?;
         let back = TokenJob::Rewrap(Box::new(RewrapJob {
             blob: taken.blob,
+            kek: taken.kek,
             transport_spki: home.transport_spki.clone(),
             oaep_hash: home.capabilities.oaep_hash,
             ..self.rewrap_job(&key)

@@ -8,6 +8,7 @@ use secrecy::{ExposeSecret as _, SecretString};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::model::job::{RunJob, TokenFailure, TokenJob, TokenOutcome};
+use crate::model::kek::KekJob;
 use crate::model::step::Step;
 
 /// How long a job may take that only reads: a scan of 10,000 objects takes some 2 s on a busy machine; after this the
@@ -101,11 +102,20 @@ pub enum Answer {
 #[must_use]
 pub fn writes(job: &TokenJob) -> bool {
     match job {
-        TokenJob::Bind(_) | TokenJob::Prepare { .. } => true,
+        TokenJob::Bind(_)
+        | TokenJob::Prepare { .. }
+        | TokenJob::Kek(KekJob::Make(_) | KekJob::Destroy(_)) => true,
         TokenJob::Run(run) => run_writes(run),
         // Their keys are session objects: nothing on the token is half done.
-        TokenJob::Generate { .. } | TokenJob::Rewrap(_) | TokenJob::TakeOver(_) => false,
-        TokenJob::Identify | TokenJob::Scan | TokenJob::Inspect(_) | TokenJob::Stop => false,
+        TokenJob::Generate { .. }
+        | TokenJob::Rewrap(_)
+        | TokenJob::TakeOver(_)
+        | TokenJob::RewrapCopy(_) => false,
+        TokenJob::Kek(KekJob::Look)
+        | TokenJob::Identify
+        | TokenJob::Scan
+        | TokenJob::Inspect(_)
+        | TokenJob::Stop => false,
     }
 }
 
@@ -131,10 +141,13 @@ pub fn deadline(job: &TokenJob) -> Duration {
         | TokenJob::Inspect(_)
         | TokenJob::Rewrap(_)
         | TokenJob::TakeOver(_)
+        | TokenJob::RewrapCopy(_)
+        | TokenJob::Kek(KekJob::Look)
         | TokenJob::Stop => READ_DEADLINE,
         TokenJob::Bind(_)
         | TokenJob::Prepare { .. }
         | TokenJob::Run(_)
+        | TokenJob::Kek(KekJob::Make(_) | KekJob::Destroy(_))
         | TokenJob::Generate { .. } => WRITE_DEADLINE,
     }
 }

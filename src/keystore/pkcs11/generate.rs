@@ -2,8 +2,9 @@
 
 use crate::keystore::pkcs11::failure::{blob_failure, failure, refused};
 use crate::keystore::pkcs11::fingerprint;
+use crate::keystore::pkcs11::kek;
 use crate::keystore::pkcs11::mechanism::{self, session_key};
-use crate::keystore::pkcs11::names::{KEK, SCRATCH};
+use crate::keystore::pkcs11::names::SCRATCH;
 use crate::keystore::pkcs11::object::{Object, discard};
 use crate::keystore::pkcs11::raw::{Handle, Session};
 use crate::keystore::pkcs11::spki::PublicPart;
@@ -62,10 +63,11 @@ pub(crate) fn generate(
         blob,
         spki: public.and_then(PublicPart::spki),
         fingerprint,
+        kek: token.known.newest_kek(),
     })
 }
 
-/// The KEK's handle and the mechanism for wrapping under it.
+/// The newest KEK's handle and the mechanism for wrapping under it.
 pub(crate) fn repository_kek(
     token: &mut Pkcs11Token,
     session: &Session,
@@ -74,16 +76,13 @@ pub(crate) fn repository_kek(
         .capabilities(session)?
         .rfc5649
         .ok_or_else(|| refused("C_WrapKey", "no mechanism of the token is RFC 5649"))?;
-    let kek = token
-        .known
-        .own_key(session, KEK, ObjectClass::Secret)?
-        .ok_or_else(|| {
-            refused(
-                "own key",
-                "this keystore has no wrapping key: it is external",
-            )
-        })?;
-    Ok((kek.facts.handle, mechanism::rfc5649(rfc5649)))
+    let (_number, kek) = kek::newest(token, session)?.ok_or_else(|| {
+        refused(
+            "own key",
+            "this keystore has no wrapping key: it is external",
+        )
+    })?;
+    Ok((kek, mechanism::rfc5649(rfc5649)))
 }
 
 /// Makes session objects; every usage of theirs is said.

@@ -10,6 +10,7 @@ use crate::keystore::pkcs11::template::Attribute;
 use crate::keystore::pkcs11::trial::Learned;
 use crate::model::capabilities::Capabilities;
 use crate::model::job::TokenFailure;
+use crate::model::kek::KekNumber;
 use crate::model::key::{KeySpec, Usage};
 use crate::model::observed::ObjectClass;
 
@@ -22,11 +23,18 @@ pub(crate) struct Known {
     pub(crate) learned: BTreeMap<(KeySpec, Usage, ObjectClass), Learned>,
     /// Whether this process has seen a marker on the token.
     pub(crate) marker_seen: bool,
-    /// Where our own keys were last: checked before every use.
+    /// Where the wrapping keys were last: checked before every use.
+    pub(crate) keks: BTreeMap<KekNumber, Handle>,
+    /// Where our other own keys were last: checked before every use.
     own: BTreeMap<(&'static str, ObjectClass), Handle>,
 }
 
 impl Known {
+    /// The number of the wrapping key that was last found to be the newest.
+    pub(crate) fn newest_kek(&self) -> KekNumber {
+        self.keks.keys().next_back().copied().unwrap_or_default()
+    }
+
     /// One of the agent's own keys.
     ///
     /// # Errors

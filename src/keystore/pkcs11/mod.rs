@@ -11,6 +11,7 @@ pub(crate) mod generate;
 pub(crate) mod identify;
 pub(crate) mod inspect;
 pub(crate) mod install;
+pub(crate) mod kek;
 pub(crate) mod known;
 pub(crate) mod mechanism;
 pub(crate) mod names;

@@ -6,13 +6,14 @@ use crate::keystore::pkcs11::failure::refused;
 use crate::keystore::pkcs11::template::Attribute;
 use crate::model::desired::{CKA_ID_BYTES_MAX, ObjectPlan};
 use crate::model::job::TokenFailure;
+use crate::model::kek::KekNumber;
 use crate::model::observed::ObjectFacts;
 
 /// CKA_APPLICATION of the marker.
 pub(crate) const APPLICATION: &str = "lockstep";
 /// CKA_LABEL of the marker.
 pub(crate) const MARKER: &str = "lockstep-marker";
-/// CKA_LABEL and CKA_ID of the key that wraps the repository's copies.
+/// CKA_ID of the keys that wrap the repository's copies, and CKA_LABEL of the first.
 pub(crate) const KEK: &str = "lockstep-kek";
 /// CKA_LABEL and CKA_ID of the pair that others wrap for.
 pub(crate) const TRANSPORT: &str = "lockstep-transport";
@@ -27,9 +28,29 @@ pub(crate) fn named(name: &str) -> Vec<Attribute> {
     ]
 }
 
+/// CKA_LABEL of the wrapping key of that number; the CKA_ID is the same for all.
+pub(crate) fn kek_label(number: KekNumber) -> String {
+    if number == KekNumber::FIRST {
+        KEK.to_owned()
+    } else {
+        format!("{KEK}-{number}")
+    }
+}
+
+/// Which wrapping key has that label; only the way that we write it counts.
+pub(crate) fn kek_number(label: &str) -> Option<KekNumber> {
+    if label == KEK {
+        return Some(KekNumber::FIRST);
+    }
+    let number = label.strip_prefix(KEK)?.strip_prefix('-')?.parse().ok()?;
+    let number = KekNumber::from_number(number);
+    (kek_label(number) == label).then_some(number)
+}
+
 /// Whether an object on the token is one of the agent's own, which no inventory shows.
 pub(crate) fn is_own(facts: &ObjectFacts) -> bool {
-    is_own_id(&facts.cka_id) && facts.cka_id == facts.label.as_bytes()
+    let is_kek = facts.cka_id == KEK.as_bytes() && kek_number(&facts.label).is_some();
+    is_kek || (is_own_id(&facts.cka_id) && facts.cka_id == facts.label.as_bytes())
 }
 
 fn is_own_id(id: &[u8]) -> bool {
@@ -46,8 +67,37 @@ pub(crate) fn check_plan(plan: &ObjectPlan) -> Result<(), TokenFailure> {
     if plan.cka_id.is_empty() || plan.cka_id.len() > CKA_ID_BYTES_MAX {
         return Err(refused("plan", "a CKA_ID has 1 to 64 bytes"));
     }
-    if is_own_id(&plan.cka_id) || is_own_id(plan.label.as_bytes()) {
+    let is_own_label = is_own_id(plan.label.as_bytes()) || kek_number(&plan.label).is_some();
+    if is_own_id(&plan.cka_id) || is_own_label {
         return Err(refused("plan", "the agent's own keys are not managed"));
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::keystore::pkcs11::names::{kek_label, kek_number};
+    use crate::model::kek::KekNumber;
+
+    #[test]
+    fn the_label_of_a_wrapping_key_says_its_number() {
+        for number in [1, 2, 10, u32::MAX] {
+            let number = KekNumber::from_number(number);
+            assert_eq!(kek_number(&kek_label(number)), Some(number));
+        }
+        assert_eq!(kek_label(KekNumber::FIRST), "lockstep-kek");
+        let others = [
+            "lockstep-kek-1",
+            "lockstep-kek-0",
+            "lockstep-kek-02",
+            "lockstep-kek-+2",
+            "lockstep-kek-",
+            "lockstep-kek2",
+            "lockstep",
+            "",
+        ];
+        for other in others {
+            assert_eq!(kek_number(other), None, "{other}");
+        }
+    }
 }

@@ -3,8 +3,9 @@
 use cryptoki_sys as sys;
 
 use crate::keystore::pkcs11::failure::refused;
+use crate::keystore::pkcs11::kek;
 use crate::keystore::pkcs11::mechanism;
-use crate::keystore::pkcs11::names::{KEK, TRANSPORT, named};
+use crate::keystore::pkcs11::names::{TRANSPORT, named};
 use crate::keystore::pkcs11::object::{Object, class_number, matching, usage_attributes};
 use crate::keystore::pkcs11::probe;
 use crate::keystore::pkcs11::raw::{CallFailed, Session};
@@ -31,7 +32,7 @@ pub(crate) fn prepare(token: &mut Pkcs11Token, internal: bool) -> Result<Prepare
         }
     };
     let kek = if internal {
-        Some(kek(token, &session)?.facts.handle)
+        Some(kek::prepare(token, &session)?.facts.handle)
     } else {
         None
     };
@@ -92,7 +93,7 @@ pub(crate) fn transport(
 }
 
 /// An own key that can do more than it should was changed, or made, by somebody else.
-fn check_own(object: &Object, usage: UsageSet) -> Result<(), TokenFailure> {
+pub(crate) fn check_own(object: &Object, usage: UsageSet) -> Result<(), TokenFailure> {
     let facts = &object.facts;
     let hidden = facts.sensitive == Some(true) && facts.extractable == Some(false);
     if hidden && facts.usage == usage {
@@ -132,31 +133,13 @@ fn make_transport(session: &Session) -> Result<(), TokenFailure> {
     })
 }
 
-/// The KEK, made if it is not there. It never leaves the token.
-fn kek(token: &mut Pkcs11Token, session: &Session) -> Result<Object, TokenFailure> {
-    let usage = UsageSet::of(&[Usage::Wrap, Usage::Unwrap]);
-    let there = token.known.own_key(session, KEK, ObjectClass::Secret)?;
-    if there.is_none() {
-        let mut template = own_object(KEK, ObjectClass::Secret, sys::CKK_AES, usage);
-        template.push(Attribute::number(sys::CKA_VALUE_LEN, 32));
-        let bound = vec![Attribute::flag(sys::CKA_SENSITIVE, true)];
-        let mechanism = Mechanism::plain(sys::CKM_AES_KEY_GEN);
-        strictest(template, bound, |template| {
-            session.generate(&mechanism, template).map(drop)
-        })?;
-    }
-    let kek = token
-        .known
-        .own_key(session, KEK, ObjectClass::Secret)?
-        .ok_or_else(|| refused("prepare", "the wrapping key was made and is not there"))?;
-    if kek.facts.key_type != Some(sys::CKK_AES) {
-        return Err(refused("own key", "the wrapping key is not AES"));
-    }
-    check_own(&kek, usage)?;
-    Ok(kek)
-}
-
-fn own_object(name: &str, class: ObjectClass, key_type: u64, usage: UsageSet) -> Vec<Attribute> {
+/// What every key of the agent's own is made as.
+pub(crate) fn own_object(
+    name: &str,
+    class: ObjectClass,
+    key_type: u64,
+    usage: UsageSet,
+) -> Vec<Attribute> {
     let mut template = vec![
         Attribute::number(sys::CKA_CLASS, class_number(class)),
         Attribute::number(sys::CKA_KEY_TYPE, key_type),
@@ -177,7 +160,7 @@ fn own_object(name: &str, class: ObjectClass, key_type: u64, usage: UsageSet) ->
 
 /// Makes a key with all that binds it; what the token does not know is left out, the strictest combination first.
 /// CKA_MODIFIABLE stands last: SoftHSM2 reads templates in order and lets nothing follow it.
-fn strictest(
+pub(crate) fn strictest(
     template: Vec<Attribute>,
     unwrap_template: Vec<Attribute>,
     make: impl Fn(&[Attribute]) -> Result<(), CallFailed>,

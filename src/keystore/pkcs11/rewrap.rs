@@ -5,6 +5,7 @@ use cryptoki_sys as sys;
 use crate::keystore::pkcs11::failure::{blob_failure, failure, refused};
 use crate::keystore::pkcs11::fingerprint;
 use crate::keystore::pkcs11::generate::{make, repository_kek, unwrap_blob};
+use crate::keystore::pkcs11::kek;
 use crate::keystore::pkcs11::mechanism::{self, session_key};
 use crate::keystore::pkcs11::names::SCRATCH;
 use crate::keystore::pkcs11::object::discard;
@@ -21,7 +22,8 @@ const TRANSPORT_BITS_MIN: u32 = 3072;
 /// Unwraps, compares, and wraps under a new key that only the target can open.
 pub(crate) fn rewrap(token: &mut Pkcs11Token, job: &RewrapJob) -> Result<Wrapped, TokenFailure> {
     let session = token.session()?;
-    let (kek, rfc5649) = repository_kek(token, &session)?;
+    let (_newest, rfc5649) = repository_kek(token, &session)?;
+    let kek = kek::opening(token, &session, job.kek)?;
     let transport = import_transport(&session, &job.transport_spki)?;
     let public = public_part(job.spec, job.spki.as_deref())?;
     let key = unwrap_blob(&session, kek, &rfc5649, &job.blob, job.spec)?;

@@ -1,18 +1,16 @@
 //! Take over: a key from another internal keystore, wrapped again under this one's own KEK. It is on this token for the length
 //! of the job, as a session object.
 
-use crate::keystore::pkcs11::failure::{blob_failure, failure, refused};
+use crate::keystore::pkcs11::failure::failure;
 use crate::keystore::pkcs11::fingerprint;
-use crate::keystore::pkcs11::generate::{hidden_class, repository_kek, unwrap_blob};
+use crate::keystore::pkcs11::generate::{hidden_class, repository_kek};
 use crate::keystore::pkcs11::install::open_envelope;
+use crate::keystore::pkcs11::kek::{Wanted, keep};
 use crate::keystore::pkcs11::mechanism::{self, session_key};
-use crate::keystore::pkcs11::names::SCRATCH;
-use crate::keystore::pkcs11::object::discard;
 use crate::keystore::pkcs11::rewrap::public_part;
 use crate::keystore::pkcs11::token::Pkcs11Token;
 use crate::model::job::{FailureKind, Generated, TakeOverJob, TokenFailure};
 use crate::model::key::UsageSet;
-use crate::model::material::WRAPPED_BYTES_MAX;
 
 /// Unwraps, compares, wraps under the KEK, and opens the blob again before anybody relies on it.
 pub(crate) fn take_over(
@@ -20,7 +18,8 @@ pub(crate) fn take_over(
     job: &TakeOverJob,
 ) -> Result<Generated, TokenFailure> {
     let session = token.session()?;
-    let (kek, rfc5649) = repository_kek(token, &session)?;
+    // Without a wrapping key nothing is opened.
+    let _kek = repository_kek(token, &session)?;
     let capabilities = token.capabilities(&session)?;
     let public = public_part(job.spec, job.wrapped.spki.as_deref())?;
     let (class, key_type) = (hidden_class(job.spec), mechanism::key_type(job.spec));
@@ -31,20 +30,18 @@ pub(crate) fn take_over(
     if found != job.fingerprint {
         return Err(wrong("the key in the envelope is not the one that it says"));
     }
-    let blob = session.wrap(&rfc5649, kek, key).map_err(blob_failure)?;
-    if blob.len() > WRAPPED_BYTES_MAX {
-        return Err(refused("C_WrapKey", "the wrapped key is too long"));
-    }
-    discard(&session, key, SCRATCH.as_bytes())?;
-    let again = unwrap_blob(&session, kek, &rfc5649, &blob, job.spec)?;
-    let proved = fingerprint::of_session_object(token, &session, again, part, job.spec, &job.salt)?;
-    if proved != job.fingerprint {
-        return Err(wrong("the wrapped key does not unwrap to itself"));
-    }
+    let wanted = Wanted {
+        spec: job.spec,
+        salt: &job.salt,
+        public: part,
+        fingerprint: job.fingerprint,
+    };
+    let (blob, kek) = keep(token, &session, key, &wanted)?;
     Ok(Generated {
         blob,
         spki: job.wrapped.spki.clone(),
         fingerprint: found,
+        kek,
     })
 }
 

@@ -10,7 +10,9 @@ use crate::keystore::Keystore;
 use crate::keystore::pkcs11::failure::{failure, refused};
 use crate::keystore::pkcs11::known::Known;
 use crate::keystore::pkcs11::raw::{Module, Session};
-use crate::keystore::pkcs11::{generate, identify, inspect, prepare, rewrap, run, scan, take_over};
+use crate::keystore::pkcs11::{
+    generate, identify, inspect, kek, prepare, rewrap, run, scan, take_over,
+};
 use crate::model::job::{
     FailureKind, TokenAnswer, TokenFailure, TokenIdentity, TokenJob, TokenOutcome,
 };
@@ -170,6 +172,8 @@ impl Pkcs11Token {
             }
             TokenJob::Rewrap(job) => rewrap::rewrap(self, job).map(TokenAnswer::Rewrapped),
             TokenJob::TakeOver(job) => take_over::take_over(self, job).map(TokenAnswer::TakenOver),
+            TokenJob::Kek(job) => kek::perform(self, *job).map(TokenAnswer::Keks),
+            TokenJob::RewrapCopy(job) => kek::rewrap_copy(self, job).map(TokenAnswer::TakenOver),
             TokenJob::Stop => {
                 self.anchor = None;
                 self.module.finalize()?;

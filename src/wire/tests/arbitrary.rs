@@ -1,6 +1,6 @@
 //! Values of every noun that travels.
 
-use proptest::collection::vec;
+use proptest::collection::{btree_set, vec};
 use proptest::option::of;
 use proptest::prelude::*;
 use proptest::sample::select;
@@ -15,6 +15,7 @@ use crate::model::ids::{
     BootId, Digest, Epoch, Generation, KeyVersionId, KeystoreId, SessionNumber, Term,
 };
 use crate::model::job::{FailureKind, TokenFailure};
+use crate::model::kek::{KekJob, KekNumber};
 use crate::model::key::{Algorithm, DeactivatedUsage, KeySpec, UsageSet};
 use crate::model::keystore::{Health, Marker, OaepHash, TokenInfo, Variant};
 use crate::model::material::{BirthRecord, Endorsement, Envelope, RepositoryCopy, Signed};
@@ -26,6 +27,7 @@ use crate::model::protocol::{
 };
 use crate::model::vault::UnixMs;
 use crate::wire::calls::{GenerateCall, ProveCall, RewrapCall};
+use crate::wire::kek::{KekCall, Keks, RewrapCopyCall};
 use crate::wire::tests::arbitrary_token::capabilities;
 
 /// One value, the same in every run.
@@ -512,11 +514,12 @@ pub(crate) fn generate() -> impl Strategy<Value = GenerateCall> {
 }
 
 pub(crate) fn copy() -> impl Strategy<Value = RepositoryCopy> {
-    (birth(), bytes(2500)).prop_map(|(mut birth, blob)| {
+    (birth(), bytes(2500), kek()).prop_map(|(mut birth, blob, kek)| {
         birth.body.blob = sha256(&blob);
         RepositoryCopy {
             keystore: birth.body.keystore,
             blob,
+            kek,
             birth,
         }
     })
@@ -529,14 +532,47 @@ pub(crate) fn rewrap() -> impl Strategy<Value = RewrapCall> {
         birth(),
         endorsement(),
         any::<u64>(),
+        kek(),
     )
-        .prop_map(|(session, blob, birth, target, generation)| RewrapCall {
-            session: SessionNumber(session),
-            blob,
-            birth,
-            target,
-            generation: Generation(generation),
-        })
+        .prop_map(
+            |(session, blob, birth, target, generation, kek)| RewrapCall {
+                session: SessionNumber(session),
+                blob,
+                birth,
+                target,
+                generation: Generation(generation),
+                kek,
+            },
+        )
+}
+
+pub(crate) fn kek() -> impl Strategy<Value = KekNumber> {
+    (1..=u32::MAX).prop_map(KekNumber::from_number)
+}
+
+pub(crate) fn kek_call() -> impl Strategy<Value = KekCall> {
+    let job = prop_oneof![
+        Just(KekJob::Look),
+        kek().prop_map(KekJob::Make),
+        kek().prop_map(KekJob::Destroy),
+    ];
+    (any::<u64>(), job).prop_map(|(session, job)| KekCall {
+        session: SessionNumber(session),
+        job,
+    })
+}
+
+pub(crate) fn keks() -> impl Strategy<Value = Keks> {
+    btree_set(kek(), 0..5).prop_map(|keks| Keks(keks.into_iter().collect()))
+}
+
+pub(crate) fn rewrap_copy() -> impl Strategy<Value = RewrapCopyCall> {
+    (any::<u64>(), copy()).prop_map(|(session, copy)| RewrapCopyCall {
+        session: SessionNumber(session),
+        blob: copy.blob,
+        kek: copy.kek,
+        birth: copy.birth,
+    })
 }
 
 pub(crate) fn prove() -> impl Strategy<Value = ProveCall> {

@@ -17,6 +17,7 @@ use crate::model::observed::{ObjectFacts, Observation};
 use crate::model::protocol::{Description, Down, Report, Up};
 use crate::wire::calls::{GenerateCall, ProveCall, RewrapCall};
 use crate::wire::invalid::InvalidMessage;
+use crate::wire::kek::{KekCall, Keks, RewrapCopyCall};
 use crate::wire::limits::{FOUND_OBJECTS_MAX, OBSERVATION_DEPTH_MAX, UNMANAGED_OBJECTS_MAX};
 use crate::wire::tests::arbitrary as any;
 use crate::wire::v1;
@@ -64,6 +65,10 @@ round_trips! {
     up_comes_back: Up, v1::Up, any::up();
     generate_comes_back: GenerateCall, v1::GenerateRequest, any::generate();
     copy_comes_back: RepositoryCopy, v1::GenerateResponse, any::copy();
+    kek_comes_back: KekCall, v1::KekRequest, any::kek_call();
+    keks_come_back: Keks, v1::KekResponse, any::keks();
+    rewrap_copy_comes_back: RewrapCopyCall, v1::RewrapCopyRequest, any::rewrap_copy();
+    copy_wrapped_again_comes_back: RepositoryCopy, v1::RewrapCopyResponse, any::copy();
     rewrap_comes_back: RewrapCall, v1::RewrapRequest, any::rewrap();
     rewrapped_comes_back: Signed<Envelope>, v1::RewrapResponse, any::envelope();
     transport_key_comes_back: Signed<Endorsement>, v1::TransportKeyResponse, any::endorsement();

@@ -15,6 +15,7 @@ use lockstep::model::capabilities::Capabilities;
 use lockstep::model::capabilities::Strategy;
 use lockstep::model::desired::{Applied, Instance, Want};
 use lockstep::model::ids::{Epoch, Generation, KeyVersionId, KeystoreId};
+use lockstep::model::kek::KekNumber;
 use lockstep::model::key::{KeyClass, KeySpec};
 use lockstep::model::keystore::{Health, OaepHash, TokenInfo, Variant};
 use lockstep::model::live::{Connection, Live};
@@ -281,6 +282,7 @@ fn generate(
     RepositoryCopy {
         keystore,
         blob,
+        kek: KekNumber::FIRST,
         birth: Signed {
             body,
             signer: agent.identity.public_key().as_ref().to_vec(),

@@ -10,6 +10,7 @@ use lockstep::model::desired::{Instance, Intent, ObjectPlan, Want};
 use lockstep::model::ids::{
     Epoch, Generation, KeyId, KeyVersionId, KeystoreId, OperationId, Revision, TemplateId, VaultId,
 };
+use lockstep::model::kek::KekNumber;
 use lockstep::model::key::{Algorithm, DeactivatedUsage, KeySpec, ManagedKey};
 use lockstep::model::keystore::{KeystoreRecord, TokenInfo, Variant};
 use lockstep::model::lifecycle::ManagedState;
@@ -165,6 +166,7 @@ pub(crate) fn copy(key: &ManagedKey, keystore: KeystoreId) -> RepositoryCopy {
     RepositoryCopy {
         keystore,
         blob: vec![9; 40],
+        kek: KekNumber::FIRST,
         birth: Signed {
             body: BirthRecord {
                 version: key.version,

@@ -16,6 +16,7 @@ use lockstep::model::capabilities::Strategy;
 use lockstep::model::desired::{Intent, Want};
 use lockstep::model::difference::Reason;
 use lockstep::model::ids::{Epoch, KeyVersionId, KeystoreId};
+use lockstep::model::kek::KekNumber;
 use lockstep::model::key::{KeyClass, KeySpec};
 use lockstep::model::keystore::{Health, OaepHash, TokenInfo, Variant};
 use lockstep::model::live::{Connection, Live};
@@ -295,6 +296,7 @@ impl Fleet for PaperFleet {
         Ok(RepositoryCopy {
             keystore,
             blob,
+            kek: KekNumber::FIRST,
             birth: Signed {
                 body,
                 signer: agent.identity.public_key().as_ref().to_vec(),

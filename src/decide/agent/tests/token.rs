@@ -98,6 +98,8 @@ impl Token {
             | TokenJob::Generate { .. }
             | TokenJob::Rewrap(_)
             | TokenJob::TakeOver(_)
+            | TokenJob::Kek(_)
+            | TokenJob::RewrapCopy(_)
             | TokenJob::Stop => self.faults.pop_front(),
         };
         if !matches!(job, TokenJob::Run(_)) {
@@ -136,6 +138,8 @@ impl Token {
             | TokenJob::Generate { .. }
             | TokenJob::Rewrap(_)
             | TokenJob::TakeOver(_)
+            | TokenJob::Kek(_)
+            | TokenJob::RewrapCopy(_)
             | TokenJob::Stop => panic!("not the machine's to ask: {job:?}"),
         }
     }
