@@ -69,7 +69,8 @@ impl Draft {
                 | Write::KeyDelete { .. }
                 | Write::CopyInsert { .. }
                 | Write::CopyAdd { .. }
-                | Write::CopiesErase { .. } => None,
+                | Write::CopiesErase { .. }
+                | Write::KekRotationPut { .. } => None,
             })
             .collect()
     }

@@ -12,6 +12,7 @@ use crate::model::desired::Instance;
 use crate::model::ids::{
     Generation, KeyId, KeyVersionId, KeystoreId, OperationId, Revision, TemplateId, Term, VaultId,
 };
+use crate::model::kek::{KekNumber, KekRotation};
 use crate::model::key::ManagedKey;
 use crate::model::keystore::KeystoreRecord;
 use crate::model::live::LastSeen;
@@ -98,6 +99,12 @@ pub enum Write {
     },
     /// Erases all repository copies of a version.
     CopiesErase { version: KeyVersionId },
+    /// The rotation of a keystore's wrapping key, if the one that is there has still the expected revision; `None`: there must
+    /// be none yet. From then on a copy under a wrapping key below the demanded one is a `Conflict`, whoever brings it.
+    KekRotationPut {
+        record: KekRotation,
+        expected: Option<Revision>,
+    },
     /// An instance, if its generation is still the expected one and the new one is not lower; `None`: there must be none yet,
     /// and the keystore must be there.
     InstancePut {
@@ -265,6 +272,23 @@ pub trait Store: Send + Sync + std::fmt::Debug {
     ) -> Result<Vec<KeyVersionId>, StoreError>;
     /// Repository copies of a version.
     async fn copies(&self, version: KeyVersionId) -> Result<Vec<RepositoryCopy>, StoreError>;
+
+    /// The last rotation of a keystore's wrapping key.
+    async fn kek_rotation(&self, keystore: KeystoreId) -> Result<Option<KekRotation>, StoreError>;
+    /// Copies of a keystore under wrapping keys below this one, at most `limit`, in a fixed order from `after` on.
+    async fn copies_below(
+        &self,
+        keystore: KeystoreId,
+        kek: KekNumber,
+        after: Option<KeyVersionId>,
+        limit: u32,
+    ) -> Result<Vec<(KeyVersionId, RepositoryCopy)>, StoreError>;
+    /// How many those are in all.
+    async fn copies_below_count(
+        &self,
+        keystore: KeystoreId,
+        kek: KekNumber,
+    ) -> Result<u64, StoreError>;
 
     /// Notes what was last seen, of instances that there are. A cache for people: may be lost, never counted.
     async fn seen_put(

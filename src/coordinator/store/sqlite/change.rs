@@ -9,6 +9,7 @@ use crate::coordinator::store::sqlite::record::{
     copy_add, copy_insert, execute, key_insert, key_update, keystore_insert, keystore_update,
     template_insert, template_update, vault_insert, vault_update,
 };
+use crate::coordinator::store::sqlite::rotation;
 use crate::coordinator::store::sqlite::rows::{OPERATION, encode, from_number, number, operation};
 use crate::coordinator::store::sqlite::writer::{Answer, Work};
 use crate::coordinator::store::{Change, OperationRecord, StoreError, Write};
@@ -63,6 +64,7 @@ fn record_of(write: &Write) -> Result<String, StoreError> {
         Write::KeyInsert(record) | Write::KeyUpdate { record, .. } => encode(record),
         Write::CopyInsert { copy, .. } | Write::CopyAdd { copy, .. } => encode(copy),
         Write::InstancePut { instance, .. } => encode(instance),
+        Write::KekRotationPut { record, .. } => encode(record),
         Write::VaultDelete { .. }
         | Write::TemplateDelete { .. }
         | Write::KeystoreDelete { .. }
@@ -130,6 +132,7 @@ fn write_one(sql: &Connection, write: &Write, text: &str) -> Result<(), StoreErr
             )?;
             Ok(())
         }
+        Write::KekRotationPut { record, expected } => rotation::put(sql, record, *expected, text),
         Write::InstancePut {
             key,
             instance,

@@ -16,6 +16,7 @@ pub mod lock;
 pub mod query;
 pub mod reader;
 pub mod record;
+pub mod rotation;
 pub mod rows;
 pub mod schema;
 pub mod writer;
@@ -37,6 +38,7 @@ use crate::coordinator::store::{
 use crate::model::audit::AuditEntry;
 use crate::model::desired::Instance;
 use crate::model::ids::{KeyId, KeyVersionId, KeystoreId, TemplateId, Term, VaultId};
+use crate::model::kek::{KekNumber, KekRotation};
 use crate::model::key::ManagedKey;
 use crate::model::keystore::KeystoreRecord;
 use crate::model::live::LastSeen;
@@ -347,6 +349,34 @@ impl Store for SqliteStore {
     async fn copies(&self, version: KeyVersionId) -> Result<Vec<RepositoryCopy>, StoreError> {
         self.readers
             .run(move |sql| query::copies(sql, version))
+            .await
+    }
+
+    async fn kek_rotation(&self, keystore: KeystoreId) -> Result<Option<KekRotation>, StoreError> {
+        self.readers
+            .run(move |sql| rotation::find(sql, keystore))
+            .await
+    }
+
+    async fn copies_below(
+        &self,
+        keystore: KeystoreId,
+        kek: KekNumber,
+        after: Option<KeyVersionId>,
+        limit: u32,
+    ) -> Result<Vec<(KeyVersionId, RepositoryCopy)>, StoreError> {
+        self.readers
+            .run(move |sql| rotation::copies_below(sql, keystore, kek, after, limit))
+            .await
+    }
+
+    async fn copies_below_count(
+        &self,
+        keystore: KeystoreId,
+        kek: KekNumber,
+    ) -> Result<u64, StoreError> {
+        self.readers
+            .run(move |sql| rotation::copies_below_count(sql, keystore, kek))
             .await
     }
 

@@ -4,6 +4,7 @@ use rusqlite::{Connection, Params, params};
 
 use crate::coordinator::store::StoreError;
 use crate::coordinator::store::sqlite::failure::{Broken, uniqueness};
+use crate::coordinator::store::sqlite::rotation;
 use crate::coordinator::store::sqlite::rows::number;
 use crate::model::ids::{KeyVersionId, Revision};
 use crate::model::key::ManagedKey;
@@ -353,6 +354,7 @@ pub(crate) fn copy_insert(
     copy: &RepositoryCopy,
     text: &str,
 ) -> Result<(), StoreError> {
+    rotation::check_copy(sql, copy)?;
     let named = Named {
         what: format!("copy/{version} on keystore/{}", copy.keystore),
         field: "copy",
@@ -361,11 +363,12 @@ pub(crate) fn copy_insert(
     };
     named.insert(
         sql,
-        "INSERT INTO copy (version, keystore, record) VALUES (?1, ?2, ?3)",
+        "INSERT INTO copy (version, keystore, record, kek) VALUES (?1, ?2, ?3, ?4)",
         params![
             version.uuid().as_bytes(),
             copy.keystore.uuid().as_bytes(),
-            text
+            text,
+            copy.kek.get()
         ],
     )
 }
@@ -376,16 +379,18 @@ pub(crate) fn copy_add(
     copy: &RepositoryCopy,
     text: &str,
 ) -> Result<(), StoreError> {
+    rotation::check_copy(sql, copy)?;
     let added = execute(
         sql,
-        "INSERT INTO copy (version, keystore, record)
-             SELECT ?1, keystore.id, ?3 FROM keystore
+        "INSERT INTO copy (version, keystore, record, kek)
+             SELECT ?1, keystore.id, ?3, ?4 FROM keystore
              WHERE keystore.id = ?2 AND EXISTS (SELECT 1 FROM copy WHERE version = ?1)
-         ON CONFLICT (version, keystore) DO UPDATE SET record = excluded.record",
+         ON CONFLICT (version, keystore) DO UPDATE SET record = excluded.record, kek = excluded.kek",
         params![
             version.uuid().as_bytes(),
             copy.keystore.uuid().as_bytes(),
-            text
+            text,
+            copy.kek.get()
         ],
     )?;
     if added == 0 {

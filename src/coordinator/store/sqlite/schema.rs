@@ -9,7 +9,7 @@ use rusqlite::{Connection, Transaction, TransactionBehavior};
 use crate::coordinator::store::sqlite::OpenError;
 
 /// Each entry takes the schema from its index to the next number (`PRAGMA user_version`). Never edited, only appended to.
-const MIGRATIONS: [&str; 1] = [FIRST];
+const MIGRATIONS: [&str; 2] = [FIRST, KEK_ROTATION];
 
 const FIRST: &str = "
 CREATE TABLE vault (
@@ -128,6 +128,21 @@ CREATE TABLE ping (
     count INTEGER NOT NULL
 ) STRICT;
 INSERT INTO ping (id, count) VALUES (1, 0);
+";
+
+/// Wrapping keys have numbers, and can be rotated.
+const KEK_ROTATION: &str = "
+-- Which of its keystore's wrapping keys a copy is under.
+ALTER TABLE copy ADD COLUMN kek INTEGER NOT NULL DEFAULT 1;
+CREATE INDEX copy_kek ON copy (keystore, kek, version);
+
+-- The last rotation of each keystore. No copy under a key below `demanded` is taken in; 0 demands nothing.
+CREATE TABLE kek_rotation (
+    keystore BLOB NOT NULL PRIMARY KEY REFERENCES keystore (id) ON DELETE CASCADE,
+    revision INTEGER NOT NULL,
+    demanded INTEGER NOT NULL,
+    record TEXT NOT NULL
+) STRICT;
 ";
 
 /// Looks the file over.
