@@ -22,6 +22,8 @@ pub(crate) mod prove;
 pub(crate) mod raw;
 pub(crate) mod replace;
 mod rewrap;
+#[cfg(test)]
+mod roles;
 pub(crate) mod run;
 pub(crate) mod scan;
 pub(crate) mod spki;

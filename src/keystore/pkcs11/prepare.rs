@@ -116,21 +116,41 @@ fn make_transport(session: &Session) -> Result<(), TokenFailure> {
     for object in matching(session, left)? {
         session.destroy(object.facts.handle)?;
     }
-    let mut public = own_object(TRANSPORT, ObjectClass::Public, sys::CKK_RSA, UsageSet::NONE);
-    public.push(Attribute::number(sys::CKA_MODULUS_BITS, TRANSPORT_BITS));
-    public.push(Attribute::bytes(sys::CKA_PUBLIC_EXPONENT, [1, 0, 1]));
-    let bound = vec![
-        Attribute::flag(sys::CKA_SENSITIVE, true),
-        Attribute::flag(sys::CKA_EXTRACTABLE, false),
-    ];
-    let usage = UsageSet::of(&[Usage::Unwrap]);
-    let private = own_object(TRANSPORT, ObjectClass::Private, sys::CKK_RSA, usage);
+    let TransportRole {
+        public,
+        private,
+        bound,
+    } = transport_role();
     let mechanism = Mechanism::plain(sys::CKM_RSA_PKCS_KEY_PAIR_GEN);
     strictest(private, bound, |private| {
         session
             .generate_pair(&mechanism, &public, private)
             .map(drop)
     })
+}
+
+/// What the transport pair is made as.
+#[derive(Debug)]
+pub(crate) struct TransportRole {
+    pub(crate) public: Vec<Attribute>,
+    pub(crate) private: Vec<Attribute>,
+    /// What it binds the keys to that it unwraps.
+    pub(crate) bound: Vec<Attribute>,
+}
+
+pub(crate) fn transport_role() -> TransportRole {
+    let mut public = own_object(TRANSPORT, ObjectClass::Public, sys::CKK_RSA, UsageSet::NONE);
+    public.push(Attribute::number(sys::CKA_MODULUS_BITS, TRANSPORT_BITS));
+    public.push(Attribute::bytes(sys::CKA_PUBLIC_EXPONENT, [1, 0, 1]));
+    let usage = UsageSet::of(&[Usage::Unwrap]);
+    TransportRole {
+        public,
+        private: own_object(TRANSPORT, ObjectClass::Private, sys::CKK_RSA, usage),
+        bound: vec![
+            Attribute::flag(sys::CKA_SENSITIVE, true),
+            Attribute::flag(sys::CKA_EXTRACTABLE, false),
+        ],
+    }
 }
 
 /// What every key of the agent's own is made as.

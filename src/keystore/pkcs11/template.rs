@@ -46,6 +46,27 @@ impl Attribute {
         Self { kind, value }
     }
 
+    /// Its value, if it is one byte.
+    #[cfg(test)]
+    pub(crate) fn on(&self) -> Option<bool> {
+        match &self.value {
+            Value::Bytes(bytes) => match bytes.as_slice() {
+                [value] => Some(*value != 0),
+                _ => None,
+            },
+            Value::Template(_) => None,
+        }
+    }
+
+    /// The attributes of a nested template.
+    #[cfg(test)]
+    pub(crate) fn nested(&self) -> Option<&[Self]> {
+        match &self.value {
+            Value::Bytes(_) => None,
+            Value::Template(inner) => Some(inner),
+        }
+    }
+
     /// Which attribute it is.
     pub(crate) fn kind(&self) -> u64 {
         self.kind
