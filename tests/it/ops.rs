@@ -2,6 +2,7 @@
 
 mod agents;
 mod changes;
+mod kek_rotation;
 mod keystores;
 mod lifecycle;
 mod making;

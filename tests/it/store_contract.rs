@@ -4,6 +4,7 @@ mod changes;
 mod keys;
 mod processes;
 mod records;
+mod rotations;
 mod sqlite;
 mod vaults;
 
@@ -35,6 +36,7 @@ pub(crate) async fn contract(store: Arc<dyn Store>) {
     keys::key_deletion(&*store).await;
     keys::instances(&*store).await;
     keys::repository_copies(&*store).await;
+    rotations::rotations(&*store).await;
     changes::atomicity(&*store).await;
     changes::operations(&*store).await;
     changes::pruning(&*store).await;

@@ -8,6 +8,7 @@ use clap::{Args, Subcommand};
 use crate::cli::client::{Change, Verb};
 use crate::cli::commands::key::records;
 use crate::cli::commands::probe::probe;
+use crate::cli::commands::rotate_kek::rotate_kek;
 use crate::cli::commands::words::variant;
 use crate::cli::context::Context;
 use crate::cli::exit::Exit;
@@ -73,6 +74,32 @@ pub enum KeystoreCommand {
         #[arg(long)]
         accept: bool,
     },
+    /// Give an internal keystore a new wrapping key: all its copies are wrapped under it, then the old one is destroyed. Keys
+    /// stay usable. Exits with 75 while it is under way; it goes on by itself whoever is restarted.
+    RotateKek {
+        #[command(flatten)]
+        named: Named,
+        /// Ask for nothing, only show how far the last one is.
+        #[arg(long)]
+        show: bool,
+        #[command(flatten)]
+        wait: RotationWait,
+    },
+}
+
+/// How long to wait for a rotation.
+#[derive(Debug, Clone, Copy, Args)]
+pub struct RotationWait {
+    /// Wait for its end, at most this many seconds, and say how far it is.
+    #[arg(
+        long = "wait",
+        value_name = "SECS",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = WAIT_S_DEFAULT,
+        value_parser = clap::value_parser!(u64).range(0..=86_400)
+    )]
+    limit_s: Option<u64>,
 }
 
 /// Names a keystore.
@@ -211,6 +238,10 @@ pub fn run(command: KeystoreCommand, context: &mut Context<'_, '_>) -> anyhow::R
         KeystoreCommand::Unmanaged(named) => return unmanaged(&named, context),
         KeystoreCommand::Probe { named, accept } => {
             return probe(&id(&named, context)?, accept, context);
+        }
+        KeystoreCommand::RotateKek { named, show, wait } => {
+            let limit = wait.limit_s.map(Duration::from_secs);
+            return rotate_kek(&id(&named, context)?, show, limit, context);
         }
     }
     Ok(Exit::Done)

@@ -6,6 +6,7 @@ pub mod differences;
 pub mod key;
 pub mod keystore;
 pub mod probe;
+pub mod rotate_kek;
 pub mod template;
 pub mod vault;
 pub mod words;

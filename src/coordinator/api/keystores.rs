@@ -239,7 +239,11 @@ async fn associated_resources() -> Refusal {
     Refusal::not_built_yet("the list of a keystore's associated resources")
 }
 
-async fn check_vault(api: &Api, incoming: &Incoming, id: KeystoreId) -> Result<(), Refusal> {
+pub(crate) async fn check_vault(
+    api: &Api,
+    incoming: &Incoming,
+    id: KeystoreId,
+) -> Result<(), Refusal> {
     if incoming.names_vault() {
         let view = api.ops.keystore(&incoming.call, id).await?;
         incoming.check_vault(view.record.vault)?;

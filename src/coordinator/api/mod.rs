@@ -16,6 +16,7 @@ pub(crate) mod differences;
 pub(crate) mod etag;
 pub(crate) mod frame;
 pub(crate) mod incoming;
+pub(crate) mod kek_rotation;
 pub(crate) mod key_actions;
 pub(crate) mod key_body;
 mod keystore_body;
@@ -116,6 +117,10 @@ fn extension_routes() -> Router<Api> {
         .route(
             "/api/lockstep/v1/keystores/{id}/probe",
             post(keystores::probe),
+        )
+        .route(
+            "/api/lockstep/v1/keystores/{id}/kek_rotation",
+            get(kek_rotation::one).post(kek_rotation::rotate),
         )
         .route(
             "/api/lockstep/v1/keystores/{id}/unmanaged",

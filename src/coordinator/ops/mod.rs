@@ -17,6 +17,7 @@ pub mod entropy;
 pub mod errors;
 pub mod fleet;
 pub mod intents;
+pub mod kek_rotation;
 pub mod keys;
 pub mod keystore_removal;
 pub mod keystores;

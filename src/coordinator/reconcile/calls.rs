@@ -7,6 +7,7 @@ use tonic::{Code, Request, Response, Status};
 
 use crate::coordinator::ops::fleet::FleetError;
 use crate::model::ids::{Generation, KeyVersionId, KeystoreId, SessionNumber};
+use crate::model::kek::{KekJob, KekNumber};
 use crate::model::key::KeySpec;
 use crate::model::material::{Endorsement, Envelope, RepositoryCopy, Signed};
 use crate::model::observed::Proof;
@@ -16,6 +17,7 @@ use crate::tls::connect::connect;
 use crate::tls::error::{TlsError, chain};
 use crate::tls::name::PeerName;
 use crate::wire::calls::{GenerateCall, ProveCall, RewrapCall, TakeOverCall};
+use crate::wire::kek::{KekCall, Keks, RewrapCopyCall};
 use crate::wire::limits::MESSAGE_BYTES_MAX;
 use crate::wire::v1;
 use crate::wire::v1::agent_client::AgentClient;
@@ -113,6 +115,32 @@ pub(crate) async fn take_over(
 ) -> Result<RepositoryCopy, FleetError> {
     let call = TakeOverCall { session, envelope };
     let answer = body(client.take_over(within(call.into(), CALL_WITHIN)).await)?;
+    RepositoryCopy::try_from(answer).map_err(unreadable)
+}
+
+pub(crate) async fn kek(
+    client: &mut Client,
+    session: SessionNumber,
+    job: KekJob,
+) -> Result<Vec<KekNumber>, FleetError> {
+    let call = KekCall { session, job };
+    let answer = body(client.kek(within(call.into(), CALL_WITHIN)).await)?;
+    let Keks(there) = Keks::try_from(answer).map_err(unreadable)?;
+    Ok(there)
+}
+
+pub(crate) async fn rewrap_copy(
+    client: &mut Client,
+    session: SessionNumber,
+    copy: &RepositoryCopy,
+) -> Result<RepositoryCopy, FleetError> {
+    let call = RewrapCopyCall {
+        session,
+        blob: copy.blob.clone(),
+        kek: copy.kek,
+        birth: copy.birth.clone(),
+    };
+    let answer = body(client.rewrap_copy(within(call.into(), CALL_WITHIN)).await)?;
     RepositoryCopy::try_from(answer).map_err(unreadable)
 }
 

@@ -14,6 +14,7 @@ use crate::coordinator::reconcile::calls::{self, Client};
 use crate::coordinator::reconcile::fleet::Shared;
 use crate::coordinator::reconcile::material;
 use crate::coordinator::reconcile::repository::{self, Taking};
+use crate::coordinator::reconcile::rotation;
 use crate::decide::coordinator::{Input, Machine, Moment, Output};
 use crate::decide::status::seen;
 use crate::model::desired::Instance;
@@ -73,6 +74,7 @@ struct State {
     /// The vault whose repository it belongs to, if it is an internal keystore.
     repository: Option<VaultId>,
     taking: Taking,
+    rotating: Taking,
     /// Whether there may be keys that it lacks.
     lacks: bool,
 }
@@ -95,6 +97,7 @@ impl Keeper {
             endorsement: None,
             repository: None,
             taking: Taking::Idle,
+            rotating: Taking::Idle,
             lacks: false,
         };
         (
@@ -154,27 +157,28 @@ impl Keeper {
         if state.machine.known().health != Some(Health::Ok) {
             return None;
         }
-        if state.taking == Taking::Idle {
-            state.taking = Taking::UnderWay;
-            state.lacks = false;
-            Some(vault)
-        } else {
-            state.taking = Taking::Again;
-            None
-        }
+        let begun = state.taking.begin();
+        state.lacks &= !begun;
+        begun.then_some(vault)
     }
 
     /// Whether there may be more to take over now; else it is over, and what was left is tried again later.
     pub(crate) fn take_again(&self, left: bool) -> bool {
         let mut state = self.lock();
         state.lacks |= left;
-        let again = state.taking == Taking::Again;
-        state.taking = if again {
-            Taking::UnderWay
-        } else {
-            Taking::Idle
-        };
-        again
+        state.taking.again()
+    }
+
+    /// Begins to rotate the wrapping key, if it is internal, well, and does not yet.
+    pub(crate) fn begin_rotating(&self) -> bool {
+        let mut state = self.lock();
+        let well = state.machine.known().health == Some(Health::Ok);
+        state.repository.is_some() && well && state.rotating.begin()
+    }
+
+    /// Whether there may be more to do for a rotation.
+    pub(crate) fn rotate_again(&self) -> bool {
+        self.lock().rotating.again()
     }
 
     /// Whether there may be keys that it lacks.
@@ -396,6 +400,7 @@ async fn serve(
                 Some(Note::Wake) => {
                     since_read = 0;
                     repository::wake(shared, keeper);
+                    rotation::wake(shared, keeper);
                     reread(shared, keeper).await
                 }
                 Some(Note::Look(version)) => {
@@ -417,6 +422,7 @@ async fn serve(
                     if keeper.lacks() {
                         repository::wake(shared, keeper);
                     }
+                    rotation::wake(shared, keeper);
                     outputs.extend(reread(shared, keeper).await);
                 }
                 outputs

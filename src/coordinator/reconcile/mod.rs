@@ -9,3 +9,4 @@ pub mod fleet;
 pub mod keeper;
 pub mod material;
 pub mod repository;
+pub mod rotation;

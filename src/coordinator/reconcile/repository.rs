@@ -30,6 +30,22 @@ pub(crate) enum Taking {
     Again,
 }
 
+impl Taking {
+    /// Whether a task is to be started; one that is under way looks once more instead.
+    pub(crate) fn begin(&mut self) -> bool {
+        let begun = *self == Self::Idle;
+        *self = if begun { Self::UnderWay } else { Self::Again };
+        begun
+    }
+
+    /// Whether the task is to look once more; else it is over.
+    pub(crate) fn again(&mut self) -> bool {
+        let again = *self == Self::Again;
+        *self = if again { Self::UnderWay } else { Self::Idle };
+        again
+    }
+}
+
 /// Has an internal keystore take over what it lacks; nothing happens for an external one, or one that is not well.
 pub(crate) fn wake(shared: &Arc<Shared>, keeper: &Arc<Keeper>) {
     let Some(vault) = keeper.begin_taking() else {

@@ -2,6 +2,7 @@
 
 mod attacks;
 mod drift;
+mod kek_rotation;
 mod luck;
 mod main_job;
 mod probe;
