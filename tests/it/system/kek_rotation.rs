@@ -2,8 +2,8 @@
 
 use std::process::Command;
 
-use lockstep::coordinator::store::Store as _;
 use lockstep::coordinator::store::sqlite::{Settings, SqliteStore};
+use lockstep::coordinator::store::{Change, Store as _, Write};
 use lockstep::model::ids::KeyVersionId;
 use lockstep::model::kek::KekNumber;
 use lockstep::model::text::hex;
@@ -168,4 +168,59 @@ fn check_copies(fleet: &mut Fleet, keys: &[String], kek: u32) {
         assert_eq!(copies.len(), 1);
         assert_eq!(copies[0].kek, KekNumber::from_number(kek));
     }
+}
+
+#[test]
+fn a_copy_that_cannot_be_opened_keeps_the_old_key_and_nothing_else() {
+    let mut fleet = Fleet::start(&["home", "frankfurt"]);
+    let vault = fleet.furnish();
+    fleet.template(&vault, "aes", "aes", 256);
+    let [good, bad] = ["good", "bad"].map(|label| fleet.key(&vault, "aes", label));
+    activate(&fleet, &bad);
+    fleet.in_step(&bad);
+    let version = fleet.cka_id(&bad);
+    fleet.change("POST", &bad, "/deactivate", &Value::Null).ok();
+    fleet.in_step(&bad);
+    fleet.kill_coordinator();
+    damage(&fleet, &version);
+    fleet.start_coordinator();
+    rotate(&fleet, "home");
+    let at = path(&fleet, "home");
+    let told = fleet.until("what is in its way", || {
+        let now = fleet.get(&at);
+        let told = now["waiting_for"]
+            .as_str()
+            .unwrap()
+            .starts_with("key version");
+        if told { Ok(now) } else { Err(now) }
+    });
+    assert_eq!(
+        (&told["rewrapped"], &told["total"]),
+        (&1.into(), &2.into()),
+        "{told:#}"
+    );
+    let names_it = told["waiting_for"].as_str().unwrap().replace('-', "");
+    assert!(names_it.contains(&version), "{told:#}");
+    assert_eq!(wrapping_keys(&fleet), ["lockstep-kek", "lockstep-kek-2"]);
+    activate(&fleet, &good);
+    fleet.in_step(&good);
+    // Its copy goes with it, and then the old key.
+    fleet.change("POST", &bad, "/destroy", &Value::Null).ok();
+    done(&fleet);
+    assert_eq!(wrapping_keys(&fleet), ["lockstep-kek-2"]);
+}
+
+/// Turns a bit of the one copy of a key version.
+fn damage(fleet: &Fleet, version: &str) {
+    let version = KeyVersionId::from_uuid(version.parse().unwrap());
+    let file = fleet.dir.join("test/state/store.sqlite");
+    let store = SqliteStore::open(&file, Settings::default()).unwrap();
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let mut copy = runtime.block_on(store.copies(version)).unwrap().remove(0);
+    copy.blob[7] ^= 1;
+    let change = Change {
+        writes: vec![Write::CopyAdd { version, copy }],
+        ..Change::default()
+    };
+    runtime.block_on(store.commit(change)).unwrap();
 }

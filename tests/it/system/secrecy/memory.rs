@@ -4,11 +4,11 @@
 //! What is promised of each process, and why more cannot be:
 //! - The agent's server handles a PIN for the length of a start of its module host, and never a key: it must hold neither.
 //! - The module host has the vendor's library in it. What is ours there (the frame that the PIN came in, the PIN itself, blobs,
-//!   templates) is wiped or holds no secret. What is the library's is its own: SoftHSM2 2.6.1 keeps PINs and keys in memory that
-//!   it wipes when it frees it, keeps the token's master key masked, and keeps private attributes encrypted under that, so with it
-//!   nothing is found after work, and the test says that too. Another library may well keep a key's value for as long as it has
-//!   the object; no process of ours can do anything about it, and that is why the library is in a process of its own that is
-//!   not dumpable, dumps no core, and has no network.
+//!   templates) is wiped or holds no secret. What is the library's is its own. SoftHSM2 2.6.1 masks the token's master key while it
+//!   is not in use (`SecureDataManager::remask`) and wipes what it frees (`SecureAllocator`); with it, nothing is found after
+//!   work, and the test holds that. Another library may keep a key's value for as long as it has the object, and no process of
+//!   ours can do anything about it: therefore the library is in a process of its own, which is not dumpable, dumps no core,
+//!   and has no network.
 
 use std::fs;
 
@@ -71,7 +71,7 @@ fn no_pin_and_no_key_stays_in_memory() {
     let mut wanted = secrets(&fleet, &known);
     wanted.add("a wrong PIN", WRONG_PIN);
     let mut public = Secrets::default();
-    public.add("label of the marker", b"lockstep-transport");
+    public.add("label of the transport key", b"lockstep-transport");
     for (process, maps) in &dumps {
         let bytes: usize = maps.iter().map(|(_, bytes)| bytes.len()).sum();
         assert!(bytes > 8 << 20, "{process}: only {bytes} bytes were read");
