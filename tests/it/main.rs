@@ -28,3 +28,4 @@ mod serve;
 mod store_contract;
 mod support;
 mod system;
+mod token_kinds;

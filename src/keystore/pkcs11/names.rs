@@ -33,7 +33,7 @@ pub(crate) fn is_own(facts: &ObjectFacts) -> bool {
 }
 
 fn is_own_id(id: &[u8]) -> bool {
-    [KEK, TRANSPORT, SCRATCH]
+    [KEK, TRANSPORT, SCRATCH, MARKER]
         .iter()
         .any(|name| name.as_bytes() == id)
 }

@@ -1,10 +1,10 @@
 //! Take over: a key from another internal keystore, wrapped again under this one's own KEK. It is on this token for the length
 //! of the job, as a session object.
 
+use crate::keystore::pkcs11::envelope;
 use crate::keystore::pkcs11::failure::{blob_failure, failure, refused};
 use crate::keystore::pkcs11::fingerprint;
 use crate::keystore::pkcs11::generate::{hidden_class, repository_kek, unwrap_blob};
-use crate::keystore::pkcs11::install::open_envelope;
 use crate::keystore::pkcs11::mechanism::{self, session_key};
 use crate::keystore::pkcs11::names::SCRATCH;
 use crate::keystore::pkcs11::object::discard;
@@ -25,18 +25,21 @@ pub(crate) fn take_over(
     let public = public_part(job.spec, job.wrapped.spki.as_deref())?;
     let (class, key_type) = (hidden_class(job.spec), mechanism::key_type(job.spec));
     let template = session_key(class, key_type, UsageSet::NONE, true);
-    let key = open_envelope(token, &session, &job.wrapped, &capabilities, &template)?;
     let part = public.as_ref();
+    let made = (template.as_slice(), part);
+    let key = envelope::open(token, &session, &job.wrapped, &capabilities, made)?;
     let found = fingerprint::of_session_object(token, &session, key, part, job.spec, &job.salt)?;
     if found != job.fingerprint {
         return Err(wrong("the key in the envelope is not the one that it says"));
     }
-    let blob = session.wrap(&rfc5649, kek, key).map_err(blob_failure)?;
+    let blob = session
+        .wrap(&rfc5649, kek, key)
+        .map_err(|failed| blob_failure(&session, failed, kek))?;
     if blob.len() > WRAPPED_BYTES_MAX {
         return Err(refused("C_WrapKey", "the wrapped key is too long"));
     }
     discard(&session, key, SCRATCH.as_bytes())?;
-    let again = unwrap_blob(&session, kek, &rfc5649, &blob, job.spec)?;
+    let again = unwrap_blob(&session, (kek, &rfc5649), &blob, job.spec, part)?;
     let proved = fingerprint::of_session_object(token, &session, again, part, job.spec, &job.salt)?;
     if proved != job.fingerprint {
         return Err(wrong("the wrapped key does not unwrap to itself"));
