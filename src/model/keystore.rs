@@ -174,6 +174,21 @@ pub struct Routes {
 }
 
 impl Routes {
+    /// What is there for keys of a class, for people.
+    #[must_use]
+    pub fn told(&self, class: KeyClass) -> String {
+        let wrappings = self.wrappings.iter().filter(|one| one.takes(class));
+        let names: Vec<&str> = wrappings
+            .map(|one| one.name())
+            .chain(self.oaep_hashes.iter().map(|hash| hash.name()))
+            .collect();
+        if names.is_empty() {
+            "nothing".to_owned()
+        } else {
+            names.join(", ")
+        }
+    }
+
     /// The best route for keys of a class between two tokens that have these.
     #[must_use]
     pub fn common(&self, theirs: &Self, class: KeyClass) -> Option<Route> {

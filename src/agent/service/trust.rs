@@ -35,7 +35,7 @@ pub enum Untrusted {
     /// What one side can, the other cannot.
     #[error(
         "no_common_wrapping: for a {} this token has {}, the target's token has {}",
-        class.name(), listed(own, *class), listed(target, *class)
+        class.name(), own.told(*class), target.told(*class)
     )]
     NoCommonWrapping {
         /// Of which class the key is.
@@ -61,20 +61,6 @@ pub enum Untrusted {
 impl From<Untrusted> for tonic::Status {
     fn from(untrusted: Untrusted) -> Self {
         Self::failed_precondition(untrusted.to_string())
-    }
-}
-
-fn listed(routes: &Routes, class: KeyClass) -> String {
-    let wrappings = routes.wrappings.iter().filter(|one| one.takes(class));
-    let hashes = routes.oaep_hashes.iter();
-    let names: Vec<&str> = wrappings
-        .map(|one| one.name())
-        .chain(hashes.map(|one| one.name()))
-        .collect();
-    if names.is_empty() {
-        "nothing".to_owned()
-    } else {
-        names.join(", ")
     }
 }
 
