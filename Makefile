@@ -4,8 +4,12 @@ PACKAGES := softhsm2 opensc gcc libc6-dev bsdutils
 # cargo-nextest where it is installed, else the runner that comes with Rust.
 RUNNER := $(shell cargo nextest --version >/dev/null 2>&1 && echo nextest run || echo test)
 
-# The module that tests put between an agent and its token; a package of its own.
+# NSS's token with its tools, and what kryoptic is built with.
+TEST_PACKAGES := $(PACKAGES) libnss3 libnss3-tools clang libclang-dev libssl-dev libsqlite3-dev pkg-config
+
+# Modules for tests, packages of their own: one stands between an agent and its token, one is a token of another make.
 FAULT := tests/modules/fault/Cargo.toml
+KRYOPTIC := tests/modules/kryoptic/Cargo.toml
 
 .PHONY: demo demo-stop check test bench
 
@@ -26,11 +30,13 @@ check:
 
 # Everything. The runner's closing line comes last.
 test:
-	demo/install $(PACKAGES)
+	demo/install $(TEST_PACKAGES)
 	cargo fmt --all -- --check
 	cargo clippy --all-targets -- -D warnings
 	cargo fmt --manifest-path $(FAULT) -- --check
 	cargo clippy --manifest-path $(FAULT) --locked --target-dir target/modules -- -D warnings
+	cargo fmt --manifest-path $(KRYOPTIC) -- --check
+	cargo build --manifest-path $(KRYOPTIC) --locked --target-dir target/modules
 	RUSTDOCFLAGS='-D warnings' cargo doc --no-deps
 	DEMO_EXIT=1 $(MAKE) demo
 	cargo $(RUNNER)

@@ -136,7 +136,7 @@ mod tests {
 
     use crate::agent::identity::{Identity, IdentityError, verify};
     use crate::model::ids::{Epoch, KeystoreId};
-    use crate::model::keystore::OaepHash;
+    use crate::model::keystore::{OaepHash, Routes, Wrapping};
     use crate::model::material::Endorsement;
     use crate::model::vault::UnixMs;
 
@@ -145,8 +145,10 @@ mod tests {
             keystore: KeystoreId::from_uuid(uuid::Uuid::from_u128(7)),
             epoch: Epoch(1),
             spki: vec![1, 2, 3],
-            oaep_hash: OaepHash::Sha1,
-            rfc5649: true,
+            routes: Routes {
+                wrappings: vec![Wrapping::Rfc5649],
+                oaep_hashes: vec![OaepHash::Sha1],
+            },
             at: UnixMs(5),
         }
     }

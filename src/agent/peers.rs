@@ -248,7 +248,7 @@ mod tests {
     use crate::agent::peers::{Distrust, Peers, PeersError};
     use crate::model::canonical::sha256;
     use crate::model::ids::{Epoch, KeystoreId};
-    use crate::model::keystore::OaepHash;
+    use crate::model::keystore::{OaepHash, Routes, Wrapping};
     use crate::model::material::{Endorsement, Signed};
     use crate::model::vault::UnixMs;
 
@@ -261,8 +261,10 @@ mod tests {
             keystore: keystore(2),
             epoch: Epoch(1),
             spki: vec![1],
-            oaep_hash: OaepHash::Sha256,
-            rfc5649: true,
+            routes: Routes {
+                wrappings: vec![Wrapping::Rfc5649],
+                oaep_hashes: vec![OaepHash::Sha256],
+            },
             at: UnixMs(1),
         })
     }

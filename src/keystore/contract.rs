@@ -3,6 +3,7 @@
 //! Give it two empty tokens, one that may generate keys and one that only receives. It binds both and leaves nothing else
 //! on them but the agents' own keys.
 
+pub mod coverage;
 mod kek;
 mod repository;
 mod strategies;
@@ -10,6 +11,7 @@ mod strategies;
 use uuid::Uuid;
 
 use crate::keystore::Keystore;
+use crate::keystore::contract::coverage::{Covered, Run};
 use crate::model::capabilities::Strategy;
 use crate::model::desired::{ObjectPlan, Want};
 use crate::model::ids::{Epoch, KeyVersionId, KeystoreId};
@@ -18,7 +20,7 @@ use crate::model::job::{
     TokenIdentity, TokenJob, TokenOutcome, Wrapped,
 };
 use crate::model::key::{DeactivatedUsage, KeySpec, UsageSet};
-use crate::model::keystore::Marker;
+use crate::model::keystore::{Marker, OaepHash, Route, Wrapping};
 use crate::model::observed::{Found, ObjectClass, ProofKind};
 use crate::model::step::Step;
 
@@ -39,6 +41,7 @@ type Outcome<T = ()> = Result<T, Violation>;
 struct Stage<'s, K: Keystore> {
     internal: &'s mut K,
     external: &'s mut K,
+    home: Prepared,
     prepared: Prepared,
 }
 
@@ -49,19 +52,26 @@ struct Key {
     born: Generated,
 }
 
-/// Runs the whole suite.
+/// Runs the whole suite, for each kind of key that the two tokens can have together.
 ///
 /// # Errors
 /// The first [`Violation`].
-pub fn check<K: Keystore>(internal: &mut K, external: &mut K, specs: &[KeySpec]) -> Outcome {
+pub fn check<K: Keystore>(internal: &mut K, external: &mut K, specs: &[KeySpec]) -> Outcome<Run> {
     identity_and_marker(internal)?;
     identity_and_marker(external)?;
-    let prepared = preparing_is_idempotent(internal, external)?;
+    let (home, prepared) = preparing_is_idempotent(internal, external)?;
     let mut stage = Stage {
         internal,
         external,
+        home,
         prepared,
     };
+    let covered: Vec<Covered> = specs.iter().map(|spec| stage.covers(*spec)).collect();
+    let specs: Vec<KeySpec> = covered
+        .iter()
+        .filter(|one| one.outcome.is_ok())
+        .map(|one| one.spec)
+        .collect();
     for (number, spec) in specs.iter().enumerate() {
         let key = stage.key(*spec, &format!("contract/{number}"))?;
         stage.life(&key)?;
@@ -71,7 +81,7 @@ pub fn check<K: Keystore>(internal: &mut K, external: &mut K, specs: &[KeySpec])
         stage.by_copy(&key)?;
         stage.by_withdrawal(&key)?;
     }
-    if let [spec, ..] = specs {
+    if let [spec, ..] = specs.as_slice() {
         let key = stage.key(*spec, "contract/a")?;
         let other = stage.key(*spec, "contract/b")?;
         stage.labels_are_taken_once(&key)?;
@@ -79,20 +89,26 @@ pub fn check<K: Keystore>(internal: &mut K, external: &mut K, specs: &[KeySpec])
         stage.bad_material_leaves_nothing(&key)?;
         stage.refusals(&key)?;
     }
-    let home = self::prepared(stage.internal, true)?;
-    self::prepared(stage.external, true)?;
-    for spec in specs {
-        stage.taken_over(*spec, &home)?;
+    if stage.prepared.capabilities.rfc5649.is_some() {
+        // From here on the external one is internal too.
+        stage.prepared = self::prepared(stage.external, true)?;
+        for spec in &specs {
+            stage.taken_over(*spec)?;
+        }
     }
     for spec in specs {
-        stage.rotated(*spec)?;
+        stage.rotated(spec)?;
     }
     let objects = inventory(stage.external)?.objects;
     demand(
         "the suite leaves nothing behind",
         objects.is_empty(),
         &objects,
-    )
+    )?;
+    Ok(Run {
+        covered,
+        external: stage.prepared.capabilities,
+    })
 }
 
 fn identity_and_marker<K: Keystore>(token: &mut K) -> Outcome {
@@ -119,7 +135,10 @@ fn identity_and_marker<K: Keystore>(token: &mut K) -> Outcome {
     demand("a scan tells identity", scanned.identity == after, &scanned)
 }
 
-fn preparing_is_idempotent<K: Keystore>(internal: &mut K, external: &mut K) -> Outcome<Prepared> {
+fn preparing_is_idempotent<K: Keystore>(
+    internal: &mut K,
+    external: &mut K,
+) -> Outcome<(Prepared, Prepared)> {
     let first = prepared(internal, true)?;
     demand(
         "own keys are adopted",
@@ -140,7 +159,7 @@ fn preparing_is_idempotent<K: Keystore>(internal: &mut K, external: &mut K) -> O
         objects.is_empty(),
         &objects,
     )?;
-    Ok(target)
+    Ok((first, target))
 }
 
 impl<K: Keystore> Stage<'_, K> {
@@ -182,7 +201,10 @@ impl<K: Keystore> Stage<'_, K> {
             blob: key.born.blob.clone(),
             kek: key.born.kek,
             transport_spki: self.prepared.transport_spki.clone(),
-            oaep_hash: self.prepared.capabilities.oaep_hash,
+            route: self.route(key.plan.spec).unwrap_or(Route {
+                wrapping: Wrapping::Direct,
+                oaep_hash: OaepHash::Sha1,
+            }),
         }
     }
 
@@ -368,7 +390,11 @@ impl<K: Keystore> Stage<'_, K> {
         {
             *byte ^= 1;
         }
-        self.stops(job, FailureKind::Refused, "a changed envelope is refused")?;
+        // AES-CBC has no integrity of its own: there it is the fingerprint that tells.
+        let ran = ran(self.external, job)?;
+        let kind = ran.failure.as_ref().map(|failure| failure.kind);
+        let told = matches!(kind, Some(FailureKind::Refused | FailureKind::WrongKey));
+        demand("a changed envelope is refused", told, &ran)?;
         let mut job = self.job(key, vec![Step::Install])?;
         job.envelope = None;
         self.stops(

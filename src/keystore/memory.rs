@@ -286,6 +286,7 @@ impl State {
         let ephemeral = self.entropy.draw();
         let sender = self.entropy.draw();
         Ok(Wrapped {
+            route: job.route,
             wrapped_kek: material::seal(&job.transport_spki, &sender, &ephemeral)?,
             wrapped_key: made.wrap(&ephemeral)?,
             spki: made.spki(),

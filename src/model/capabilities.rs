@@ -6,11 +6,11 @@ use serde::{Deserialize, Serialize};
 
 use crate::model::desired::{ObjectPlan, Want};
 use crate::model::key::{Algorithm, KeySpec, Usage, UsageSet};
-use crate::model::keystore::OaepHash;
+use crate::model::keystore::{OaepHash, Routes, Wrapping};
 use crate::model::observed::ObjectClass;
 
 /// Version of the trials. A report of another version is not compared with ours.
-pub const TRIALS: u32 = 1;
+pub const TRIALS: u32 = 2;
 
 /// Most mechanism numbers that are kept of a token.
 pub const MECHANISMS_MAX: usize = 2_048;
@@ -26,8 +26,8 @@ pub struct Capabilities {
     pub rfc5649: Option<u64>,
     /// Whether CKM_AES_CBC_PAD unwraps what another wraps so.
     pub cbc_pad: bool,
-    /// The hash that RSA-OAEP unwrapping takes.
-    pub oaep_hash: OaepHash,
+    /// The hashes that RSA-OAEP unwrapping takes, the best first.
+    pub oaep_hashes: Vec<OaepHash>,
     /// Whether CKA_COPYABLE=false can be given and is honoured.
     pub copyable: bool,
     /// Whether CKA_MODIFIABLE=false can be given and is honoured.
@@ -233,7 +233,7 @@ impl Capabilities {
             mechanisms: Vec::new(),
             rfc5649: Some(0x210B),
             cbc_pad: true,
-            oaep_hash: OaepHash::Sha256,
+            oaep_hashes: OaepHash::ALL.to_vec(),
             copyable: true,
             modifiable: true,
             unextractable: Some(true),
@@ -250,6 +250,21 @@ impl Capabilities {
     #[must_use]
     pub fn kind(&self, algorithm: Algorithm) -> Option<&KindCapabilities> {
         self.kinds.iter().find(|kind| kind.algorithm == algorithm)
+    }
+
+    /// How keys may be wrapped for the token's transport key, the best first. That it opens an AES key by RSA-OAEP is what
+    /// every trial begins with.
+    #[must_use]
+    pub fn routes(&self) -> Routes {
+        let works = |wrapping: &Wrapping| match wrapping {
+            Wrapping::Rfc5649 => self.rfc5649.is_some(),
+            Wrapping::CbcPad => self.cbc_pad,
+            Wrapping::Direct => true,
+        };
+        Routes {
+            wrappings: Wrapping::ALL.into_iter().filter(works).collect(),
+            oaep_hashes: self.oaep_hashes.clone(),
+        }
     }
 
     /// Whether the token is known to take keys of this size.
@@ -284,13 +299,23 @@ impl Capabilities {
         let mut worst = Strategy::Flags;
         for kind in &self.kinds {
             let spec = kind.sizes.first();
-            let Some(spec) = spec.and_then(|bits| KeySpec::new(kind.algorithm, *bits).ok()) else {
-                continue;
-            };
-            let usual = spec.default_usage();
-            for trial in kind.usages.iter().filter(|trial| usual.has(trial.usage)) {
-                worst = worst.max(self.strategy_of(kind, trial.class, trial.usage));
+            if let Some(spec) = spec.and_then(|bits| KeySpec::new(kind.algorithm, *bits).ok()) {
+                worst = worst.max(self.usual_strategy_of(spec));
             }
+        }
+        worst
+    }
+
+    /// The weakest strategy that truly disables keys of one kind with the usages that they have by default.
+    #[must_use]
+    pub fn usual_strategy_of(&self, spec: KeySpec) -> Strategy {
+        let mut worst = Strategy::Flags;
+        let Some(kind) = self.kind(spec.algorithm()) else {
+            return worst;
+        };
+        let usual = spec.default_usage();
+        for trial in kind.usages.iter().filter(|trial| usual.has(trial.usage)) {
+            worst = worst.max(self.strategy_of(kind, trial.class, trial.usage));
         }
         worst
     }
@@ -333,8 +358,8 @@ impl Capabilities {
         );
         tell(self.cbc_pad, now.cbc_pad, "AES-CBC-PAD key wrapping");
         tell(
-            self.oaep_hash == OaepHash::Sha256,
-            now.oaep_hash == OaepHash::Sha256,
+            self.oaep_hashes.contains(&OaepHash::Sha256),
+            now.oaep_hashes.contains(&OaepHash::Sha256),
             "RSA-OAEP with SHA-256",
         );
         tell(self.copyable, now.copyable, "CKA_COPYABLE is honoured");

@@ -7,7 +7,7 @@ use crate::model::desired::ObjectPlan;
 use crate::model::ids::KeyVersionId;
 use crate::model::kek::{KekJob, KekNumber, RewrapCopyJob};
 use crate::model::key::KeySpec;
-use crate::model::keystore::{Marker, OaepHash, TokenInfo};
+use crate::model::keystore::{Marker, Route, TokenInfo};
 use crate::model::observed::{Fingerprint, Found, ObjectFacts, Proof};
 use crate::model::step::Step;
 
@@ -72,9 +72,11 @@ pub struct RunJob {
 /// The wrapped parts of an envelope, for the token.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Wrapped {
-    /// Ephemeral AES-256 key under RSA-OAEP.
+    /// How the key is wrapped.
+    pub route: Route,
+    /// Ephemeral AES-256 key under RSA-OAEP; empty where the key itself is.
     pub wrapped_kek: Vec<u8>,
-    /// The key under it, RFC 5649.
+    /// The key, wrapped; for AES-CBC behind its initialization vector of 16 bytes.
     pub wrapped_key: Vec<u8>,
     /// Public part of a pair.
     pub spki: Option<Vec<u8>>,
@@ -97,8 +99,8 @@ pub struct RewrapJob {
     pub kek: KekNumber,
     /// The target's transport key, DER.
     pub transport_spki: Vec<u8>,
-    /// The OAEP hash it takes.
-    pub oaep_hash: OaepHash,
+    /// How to wrap.
+    pub route: Route,
 }
 
 /// A key that another internal keystore sent, for the own repository copy.

@@ -59,6 +59,15 @@ pub enum KeyClass {
 }
 
 impl KeyClass {
+    /// For people.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Secret => "secret key",
+            Self::Pair => "key pair",
+        }
+    }
+
     /// The classes of the objects that make up one instance.
     #[must_use]
     pub const fn objects(self) -> &'static [ObjectClass] {
@@ -148,6 +157,27 @@ impl KeySpec {
             Algorithm::Ec | Algorithm::Hmac | Algorithm::Rsa => {
                 UsageSet::of(&[Usage::Sign, Usage::Verify])
             }
+        }
+    }
+
+    /// What keys of the algorithm can do at all.
+    #[must_use]
+    pub fn possible_usage(self) -> UsageSet {
+        match self.algorithm {
+            Algorithm::Aes | Algorithm::Des => UsageSet::of(&Usage::ALL),
+            Algorithm::Ec | Algorithm::Hmac => {
+                UsageSet::of(&[Usage::Sign, Usage::Verify, Usage::Derive])
+            }
+            Algorithm::Rsa => UsageSet::of(&[
+                Usage::Encrypt,
+                Usage::Decrypt,
+                Usage::Sign,
+                Usage::SignRecover,
+                Usage::Verify,
+                Usage::VerifyRecover,
+                Usage::Wrap,
+                Usage::Unwrap,
+            ]),
         }
     }
 

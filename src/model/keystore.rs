@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::model::capabilities::Strategy;
 use crate::model::ids::{Digest, Epoch, KeystoreId, Revision, VaultId};
+use crate::model::key::KeyClass;
 use crate::model::vault::Stamps;
 
 /// Whether a keystore may make keys or only receives them.
@@ -101,6 +102,103 @@ pub enum OaepHash {
     Sha1,
     /// SHA-256.
     Sha256,
+}
+
+impl OaepHash {
+    /// All of them, the best first.
+    pub const ALL: [Self; 2] = [Self::Sha256, Self::Sha1];
+
+    /// The name in API and CLI, and in what is signed.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Sha1 => "sha1",
+            Self::Sha256 => "sha256",
+        }
+    }
+}
+
+/// How a key is wrapped for a transport key, the best first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Wrapping {
+    /// Under an ephemeral AES-256 key by RFC 5649, and that by RSA-OAEP.
+    Rfc5649,
+    /// Under an ephemeral AES-256 key by AES-CBC with PKCS#7 padding (CKM_AES_CBC_PAD), and that by RSA-OAEP. It does not
+    /// protect integrity: the fingerprint does.
+    CbcPad,
+    /// By RSA-OAEP itself: secret keys only, private ones are too long.
+    Direct,
+}
+
+impl Wrapping {
+    /// All of them, the best first.
+    pub const ALL: [Self; 3] = [Self::Rfc5649, Self::CbcPad, Self::Direct];
+
+    /// The name in API and CLI, and in what is signed.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Rfc5649 => "rfc5649",
+            Self::CbcPad => "cbc_pad",
+            Self::Direct => "direct_oaep",
+        }
+    }
+
+    /// Whether keys of that class can be wrapped so.
+    #[must_use]
+    pub const fn takes(self, class: KeyClass) -> bool {
+        match (self, class) {
+            (Self::Rfc5649 | Self::CbcPad, _) | (Self::Direct, KeyClass::Secret) => true,
+            (Self::Direct, KeyClass::Pair) => false,
+        }
+    }
+}
+
+/// How a key gets from one token to another.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Route {
+    /// How it is wrapped.
+    pub wrapping: Wrapping,
+    /// The hash of RSA-OAEP.
+    pub oaep_hash: OaepHash,
+}
+
+/// What a token's transport key takes, each list the best first.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Routes {
+    /// How keys may be wrapped for it.
+    pub wrappings: Vec<Wrapping>,
+    /// Hashes of RSA-OAEP.
+    pub oaep_hashes: Vec<OaepHash>,
+}
+
+impl Routes {
+    /// What is there for keys of a class, for people.
+    #[must_use]
+    pub fn told(&self, class: KeyClass) -> String {
+        let wrappings = self.wrappings.iter().filter(|one| one.takes(class));
+        let names: Vec<&str> = wrappings
+            .map(|one| one.name())
+            .chain(self.oaep_hashes.iter().map(|hash| hash.name()))
+            .collect();
+        if names.is_empty() {
+            "nothing".to_owned()
+        } else {
+            names.join(", ")
+        }
+    }
+
+    /// The best route for keys of a class between two tokens that have these.
+    #[must_use]
+    pub fn common(&self, theirs: &Self, class: KeyClass) -> Option<Route> {
+        let both = |one: &&Wrapping| theirs.wrappings.contains(one) && one.takes(class);
+        let hash = |one: &&OaepHash| theirs.oaep_hashes.contains(one);
+        Some(Route {
+            wrapping: *self.wrappings.iter().find(both)?,
+            oaep_hash: *self.oaep_hashes.iter().find(hash)?,
+        })
+    }
 }
 
 /// How well an agent's token is.

@@ -6,7 +6,7 @@ use crate::model::canonical::{Canonical, sha256};
 use crate::model::ids::{Digest, Epoch, Generation, KeyVersionId, KeystoreId};
 use crate::model::kek::KekNumber;
 use crate::model::key::KeySpec;
-use crate::model::keystore::OaepHash;
+use crate::model::keystore::{Route, Routes};
 use crate::model::observed::Fingerprint;
 use crate::model::vault::UnixMs;
 
@@ -98,32 +98,29 @@ pub struct Endorsement {
     pub epoch: Epoch,
     /// RSA public key as SubjectPublicKeyInfo, DER; at least 3072 bits.
     pub spki: Vec<u8>,
-    /// OAEP hash that the token takes.
-    pub oaep_hash: OaepHash,
-    /// Whether the token unwraps RFC 5649 under an AES-256 key that came by OAEP.
-    pub rfc5649: bool,
+    /// How keys may be wrapped for it.
+    pub routes: Routes,
     /// When, by that agent's clock. For people.
     pub at: UnixMs,
 }
 
 impl Statement for Endorsement {
     fn canonical(&self) -> Vec<u8> {
-        let hash = match self.oaep_hash {
-            OaepHash::Sha1 => "sha1",
-            OaepHash::Sha256 => "sha256",
-        };
-        Canonical::new("lockstep/endorsement/1")
+        let routes = &self.routes;
+        let hashes: Vec<&str> = routes.oaep_hashes.iter().map(|one| one.name()).collect();
+        let wrappings: Vec<&str> = routes.wrappings.iter().map(|one| one.name()).collect();
+        Canonical::new("lockstep/endorsement/2")
             .bytes(self.keystore.uuid().as_bytes())
             .number(self.epoch.0)
             .bytes(&self.spki)
-            .text(hash)
-            .number(u64::from(self.rfc5649))
+            .text(&hashes.join(" "))
+            .text(&wrappings.join(" "))
             .number(self.at.0.unsigned_abs())
             .finish()
     }
 }
 
-/// A key on its way to one keystore: an ephemeral AES-256 key under RSA-OAEP, and the key under that by RFC 5649.
+/// A key on its way to one keystore.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Envelope {
     /// The key version.
@@ -144,9 +141,11 @@ pub struct Envelope {
     pub generation: Generation,
     /// SHA-256 of the transport key's SPKI.
     pub transport: Digest,
-    /// The ephemeral key under RSA-OAEP.
+    /// How it is wrapped.
+    pub route: Route,
+    /// The ephemeral key under RSA-OAEP; empty where the key itself is.
     pub wrapped_kek: Vec<u8>,
-    /// The key under the ephemeral key.
+    /// The key, wrapped; for AES-CBC behind its initialization vector of 16 bytes.
     pub wrapped_key: Vec<u8>,
     /// When, by the source's clock. For people.
     pub at: UnixMs,
@@ -154,7 +153,7 @@ pub struct Envelope {
 
 impl Statement for Envelope {
     fn canonical(&self) -> Vec<u8> {
-        let canonical = Canonical::new("lockstep/envelope/1").bytes(self.version.uuid().as_bytes());
+        let canonical = Canonical::new("lockstep/envelope/2").bytes(self.version.uuid().as_bytes());
         self.spec
             .write(canonical)
             .text(self.fingerprint.method.name())
@@ -165,6 +164,8 @@ impl Statement for Envelope {
             .bytes(self.target.uuid().as_bytes())
             .number(self.generation.0)
             .bytes(&self.transport.0)
+            .text(self.route.wrapping.name())
+            .text(self.route.oaep_hash.name())
             .bytes(&self.wrapped_kek)
             .bytes(&self.wrapped_key)
             .number(self.at.0.unsigned_abs())

@@ -17,8 +17,8 @@ pub struct Pkcs11Capabilities {
     pub rfc5649: Option<String>,
     /// Whether AES-CBC-PAD unwraps keys.
     pub cbc_pad: bool,
-    /// The hash that RSA-OAEP takes: `sha1` or `sha256`.
-    pub oaep_hash: String,
+    /// The hashes that RSA-OAEP takes, the best first: `sha256`, `sha1`.
+    pub oaep_hashes: Vec<String>,
     /// Whether CKA_COPYABLE is honoured.
     pub copyable: bool,
     /// Whether CKA_MODIFIABLE is honoured.

@@ -3,7 +3,7 @@
 use crate::model::capabilities::{Capabilities, KindCapabilities, MECHANISMS_MAX, UsageTrial};
 use crate::model::key::UsageSet;
 use crate::wire::invalid::{InvalidMessage, list, text, word};
-use crate::wire::key::usage;
+use crate::wire::key::{numbers_of, usage, words_once};
 use crate::wire::limits::{KINDS_MAX, SIZES_MAX, TEXT_BYTES_MAX, USAGE_TRIALS_MAX};
 use crate::wire::v1;
 
@@ -14,7 +14,7 @@ impl From<Capabilities> for v1::Capabilities {
             mechanisms: capabilities.mechanisms,
             rfc5649: capabilities.rfc5649,
             cbc_pad: capabilities.cbc_pad,
-            oaep_hash: v1::OaepHash::from(capabilities.oaep_hash).into(),
+            oaep_hashes: numbers_of::<v1::OaepHash, _>(capabilities.oaep_hashes),
             copyable: capabilities.copyable,
             modifiable: capabilities.modifiable,
             unextractable: capabilities.unextractable,
@@ -37,7 +37,7 @@ impl TryFrom<v1::Capabilities> for Capabilities {
             mechanisms: numbers(raw.mechanisms, MECHANISMS_MAX, "mechanisms")?,
             rfc5649: raw.rfc5649,
             cbc_pad: raw.cbc_pad,
-            oaep_hash: word::<v1::OaepHash, _>(raw.oaep_hash, "oaep_hash")?,
+            oaep_hashes: words_once::<v1::OaepHash, _>(&raw.oaep_hashes, "oaep_hashes")?,
             copyable: raw.copyable,
             modifiable: raw.modifiable,
             unextractable: raw.unextractable,

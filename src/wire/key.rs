@@ -4,7 +4,7 @@ use crate::model::capabilities::{Duplicates, FlagChange, Strategy, Unwrap};
 use crate::model::desired::Want;
 use crate::model::job::FailureKind;
 use crate::model::key::{Algorithm, DeactivatedUsage, KeySpec, UsageSet};
-use crate::model::keystore::{OaepHash, Variant};
+use crate::model::keystore::{OaepHash, Variant, Wrapping};
 use crate::model::observed::{FingerprintMethod, ObjectClass, ProofKind};
 use crate::wire::invalid::{InvalidMessage, word};
 use crate::wire::v1;
@@ -39,6 +39,7 @@ words!(DeactivatedUsage: None, ProcessOnly);
 words!(ObjectClass: Secret, Private, Public);
 words!(FingerprintMethod: DigestKey, Spki);
 words!(OaepHash: Sha1, Sha256);
+words!(Wrapping: Rfc5649, CbcPad, Direct);
 words!(Duplicates: Allowed, Refused, Overwrites);
 words!(Unwrap: Honest, Staged, Impossible);
 words!(FlagChange: Enforced, ReadBack, NotEnforced, Refused);
@@ -46,6 +47,28 @@ words!(Strategy: Flags, Copy, Withdraw);
 words!(Variant: Internal, External);
 words!(ProofKind: Tried, ReadBack);
 words!(FailureKind: Retry, Restart, Refused, NeedsMaterial, WrongKey, LabelTaken, WrongPin, PinLocked, NoToken);
+
+/// Words as protobuf has them in a list.
+pub(crate) fn numbers_of<W: From<T> + Into<i32>, T>(words: Vec<T>) -> Vec<i32> {
+    words.into_iter().map(|one| W::from(one).into()).collect()
+}
+
+/// A list of words in the order in which they were said: one that is said twice is refused, so that lists stay short.
+pub(crate) fn words_once<W, T>(raw: &[i32], field: &str) -> Result<Vec<T>, InvalidMessage>
+where
+    W: TryFrom<i32>,
+    T: TryFrom<W, Error = InvalidMessage> + PartialEq,
+{
+    let mut read = Vec::new();
+    for number in raw {
+        let one = word::<W, T>(*number, field)?;
+        if read.contains(&one) {
+            return Err(InvalidMessage::new(field, "says one twice"));
+        }
+        read.push(one);
+    }
+    Ok(read)
+}
 
 impl From<KeySpec> for v1::KeySpec {
     fn from(spec: KeySpec) -> Self {

@@ -1,10 +1,12 @@
 //! Signed birth records, endorsements and envelopes. Reading checks shapes and lengths; signatures are the agent's to check.
 
 use crate::model::ids::{Epoch, Generation, KeyVersionId, KeystoreId};
+use crate::model::keystore::{Route, Routes};
 use crate::model::material::{BirthRecord, Endorsement, Envelope, Signed, WRAPPED_BYTES_MAX};
 use crate::wire::invalid::{
     InvalidMessage, at_most, digest, exactly, id, message, optional_at_most, signed_time, word,
 };
+use crate::wire::key::{numbers_of, words_once};
 use crate::wire::limits::{SALT_BYTES_MAX, SIGNATURE_BYTES, SIGNER_BYTES, SPKI_BYTES_MAX};
 use crate::wire::v1;
 
@@ -59,8 +61,8 @@ impl From<Signed<Endorsement>> for v1::Endorsement {
             keystore: body.keystore.uuid().as_bytes().to_vec(),
             epoch: body.epoch.0,
             spki: body.spki,
-            oaep_hash: v1::OaepHash::from(body.oaep_hash).into(),
-            rfc5649: body.rfc5649,
+            wrappings: numbers_of::<v1::Wrapping, _>(body.routes.wrappings),
+            oaep_hashes: numbers_of::<v1::OaepHash, _>(body.routes.oaep_hashes),
             at_ms: body.at.0,
             signer: endorsement.signer,
             signature: endorsement.signature,
@@ -76,8 +78,10 @@ impl TryFrom<v1::Endorsement> for Signed<Endorsement> {
             keystore: id(&raw.keystore, KeystoreId::from_uuid, "keystore")?,
             epoch: Epoch(raw.epoch),
             spki: at_most(raw.spki, SPKI_BYTES_MAX, "spki")?,
-            oaep_hash: word::<v1::OaepHash, _>(raw.oaep_hash, "oaep_hash")?,
-            rfc5649: raw.rfc5649,
+            routes: Routes {
+                wrappings: words_once::<v1::Wrapping, _>(&raw.wrappings, "wrappings")?,
+                oaep_hashes: words_once::<v1::OaepHash, _>(&raw.oaep_hashes, "oaep_hashes")?,
+            },
             at: signed_time(raw.at_ms, "at_ms")?,
         };
         signed(body, raw.signer, raw.signature)
@@ -97,6 +101,8 @@ impl From<Signed<Envelope>> for v1::Envelope {
             target: body.target.uuid().as_bytes().to_vec(),
             generation: body.generation.0,
             transport_digest: body.transport.0.to_vec(),
+            wrapping: v1::Wrapping::from(body.route.wrapping).into(),
+            oaep_hash: v1::OaepHash::from(body.route.oaep_hash).into(),
             wrapped_kek: body.wrapped_kek,
             wrapped_key: body.wrapped_key,
             at_ms: body.at.0,
@@ -120,6 +126,10 @@ impl TryFrom<v1::Envelope> for Signed<Envelope> {
             target: id(&raw.target, KeystoreId::from_uuid, "target")?,
             generation: Generation(raw.generation),
             transport: digest(&raw.transport_digest, "transport_digest")?,
+            route: Route {
+                wrapping: word::<v1::Wrapping, _>(raw.wrapping, "wrapping")?,
+                oaep_hash: word::<v1::OaepHash, _>(raw.oaep_hash, "oaep_hash")?,
+            },
             wrapped_kek: at_most(raw.wrapped_kek, WRAPPED_BYTES_MAX, "wrapped_kek")?,
             wrapped_key: at_most(raw.wrapped_key, WRAPPED_BYTES_MAX, "wrapped_key")?,
             at: signed_time(raw.at_ms, "at_ms")?,

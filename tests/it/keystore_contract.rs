@@ -14,7 +14,7 @@ use lockstep::model::job::{
     FailureKind, Generated, Ran, RewrapJob, RunJob, TokenAnswer, TokenJob, TokenOutcome,
 };
 use lockstep::model::key::{Algorithm, DeactivatedUsage, KeySpec, Usage, UsageSet};
-use lockstep::model::keystore::{Marker, OaepHash};
+use lockstep::model::keystore::{Marker, OaepHash, Route, Wrapping};
 use lockstep::model::observed::{Found, ObjectClass};
 use lockstep::model::step::Step;
 use lockstep::model::text::hex;
@@ -191,7 +191,10 @@ impl Stage {
             blob,
             kek,
             transport_spki: own.transport_spki,
-            oaep_hash: own.capabilities.oaep_hash,
+            route: Route {
+                wrapping: Wrapping::Rfc5649,
+                oaep_hash: OaepHash::Sha1,
+            },
         }));
         let TokenAnswer::Rewrapped(envelope) = done(&mut home, &rewrap) else {
             panic!("no answer to rewrap");
@@ -374,7 +377,7 @@ fn the_probe_finds_what_softhsm_can_do() {
         found.mechanisms
     );
     assert_eq!((found.rfc5649, found.cbc_pad), (Some(0x210a), false));
-    assert_eq!(found.oaep_hash, OaepHash::Sha1);
+    assert_eq!(found.oaep_hashes, [OaepHash::Sha1]);
     assert!(found.copyable && found.modifiable && found.digest_key && found.copy);
     assert_eq!(found.unextractable, Some(true));
     assert_eq!(found.duplicates, Duplicates::Allowed);

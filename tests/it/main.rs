@@ -29,3 +29,4 @@ mod serve;
 mod store_contract;
 mod support;
 mod system;
+mod token_kinds;

@@ -59,15 +59,16 @@ pub async fn rewrap(shared: &Shared, call: RewrapCall) -> Result<Signed<Envelope
     internal(shared)?;
     let own = shared.prepared().await?.capabilities;
     let (birth, target) = (&call.birth, &call.target);
-    if let Err(untrusted) = trust::check_rewrap(&shared.peers, &own, &call.blob, birth, target) {
+    let checked = trust::check_rewrap(&shared.peers, &own, &call.blob, birth, target);
+    let route = checked.map_err(|untrusted| {
         tracing::warn!(
             version = %birth.body.version,
             target = %target.body.keystore,
             why = %untrusted,
             "a key was not wrapped"
         );
-        return Err(untrusted.into());
-    }
+        Status::from(untrusted)
+    })?;
     let (birth, target) = (call.birth.body, call.target.body);
     let transport = sha256(&target.spki);
     let job = TokenJob::Rewrap(Box::new(RewrapJob {
@@ -78,7 +79,7 @@ pub async fn rewrap(shared: &Shared, call: RewrapCall) -> Result<Signed<Envelope
         blob: call.blob,
         kek: call.kek,
         transport_spki: target.spki,
-        oaep_hash: target.oaep_hash,
+        route,
     }));
     let TokenAnswer::Rewrapped(wrapped) = shared.perform(call.session, job).await? else {
         return Err(unexpected());
@@ -94,6 +95,7 @@ pub async fn rewrap(shared: &Shared, call: RewrapCall) -> Result<Signed<Envelope
         target: target.keystore,
         generation: call.generation,
         transport,
+        route: wrapped.route,
         wrapped_kek: wrapped.wrapped_kek,
         wrapped_key: wrapped.wrapped_key,
         at: clock::unix_ms(),
@@ -120,6 +122,7 @@ pub async fn take_over(shared: &Shared, call: TakeOverCall) -> Result<Repository
         salt: envelope.salt.clone(),
         fingerprint: envelope.fingerprint,
         wrapped: Wrapped {
+            route: envelope.route,
             wrapped_kek: envelope.wrapped_kek,
             wrapped_key: envelope.wrapped_key,
             spki: envelope.spki,
@@ -165,8 +168,7 @@ pub async fn transport_key(
         keystore,
         epoch,
         spki: prepared.transport_spki,
-        oaep_hash: prepared.capabilities.oaep_hash,
-        rfc5649: prepared.capabilities.rfc5649.is_some(),
+        routes: prepared.capabilities.routes(),
         at: clock::unix_ms(),
     }))
 }

@@ -8,6 +8,8 @@ use crate::agent::peers::{Distrust, Peers};
 use crate::model::canonical::sha256;
 use crate::model::capabilities::Capabilities;
 use crate::model::ids::KeystoreId;
+use crate::model::key::KeyClass;
+use crate::model::keystore::{Route, Routes};
 use crate::model::material::{BirthRecord, Endorsement, Envelope, Signed};
 
 /// Least size of a transport key, bits (SP 800-57 part 1: 128 bits of security).
@@ -30,11 +32,18 @@ pub enum Untrusted {
     /// The blob is not the one that was born.
     #[error("blob_mismatch: the blob is not the one of the birth record")]
     BlobMismatch,
-    /// One side cannot RFC 5649.
-    #[error("no_common_wrapping: {side} cannot wrap keys by RFC 5649 (AES key wrap with padding)")]
+    /// What one side can, the other cannot.
+    #[error(
+        "no_common_wrapping: for a {} this token has {}, the target's token has {}",
+        class.name(), own.told(*class), target.told(*class)
+    )]
     NoCommonWrapping {
-        /// Which side.
-        side: &'static str,
+        /// Of which class the key is.
+        class: KeyClass,
+        /// What this token can.
+        own: Routes,
+        /// What the target's can.
+        target: Routes,
     },
     /// The envelope is for another keystore.
     #[error("wrong_target: the envelope is for keystore {target}")]
@@ -55,7 +64,7 @@ impl From<Untrusted> for tonic::Status {
     }
 }
 
-/// Before this keystore wraps a key for another one.
+/// Before this keystore wraps a key for another one: how to wrap it.
 ///
 /// # Errors
 /// [`Untrusted`].
@@ -65,19 +74,18 @@ pub fn check_rewrap(
     blob: &[u8],
     birth: &Signed<BirthRecord>,
     target: &Signed<Endorsement>,
-) -> Result<(), Untrusted> {
+) -> Result<Route, Untrusted> {
     peers.check(target.body.keystore, target)?;
     check_birth(peers, blob, birth)?;
     check_transport_key(&target.body.spki)?;
-    if own.rfc5649.is_none() {
-        return Err(Untrusted::NoCommonWrapping { side: "this token" });
-    }
-    if !target.body.rfc5649 {
-        return Err(Untrusted::NoCommonWrapping {
-            side: "the target's token",
-        });
-    }
-    Ok(())
+    let class = birth.body.spec.class();
+    let own = own.routes();
+    own.common(&target.body.routes, class)
+        .ok_or_else(|| Untrusted::NoCommonWrapping {
+            class,
+            own,
+            target: target.body.routes.clone(),
+        })
 }
 
 /// Before a blob of the repository is opened.
@@ -157,7 +165,7 @@ mod tests {
     use crate::model::capabilities::Capabilities;
     use crate::model::ids::{Epoch, Generation, KeyVersionId, KeystoreId};
     use crate::model::key::{Algorithm, KeySpec};
-    use crate::model::keystore::OaepHash;
+    use crate::model::keystore::{OaepHash, Route, Routes, Wrapping};
     use crate::model::material::{BirthRecord, Endorsement, Envelope, Signed};
     use crate::model::observed::{Fingerprint, FingerprintMethod};
     use crate::model::vault::UnixMs;
@@ -221,13 +229,15 @@ mod tests {
             })
         }
 
-        fn endorsement(&self, spki: Vec<u8>, rfc5649: bool) -> Signed<Endorsement> {
+        fn endorsement(&self, spki: Vec<u8>, wrappings: &[Wrapping]) -> Signed<Endorsement> {
             self.other.sign(Endorsement {
                 keystore: keystore(2),
                 epoch: Epoch(1),
                 spki,
-                oaep_hash: OaepHash::Sha1,
-                rfc5649,
+                routes: Routes {
+                    wrappings: wrappings.to_vec(),
+                    oaep_hashes: vec![OaepHash::Sha1],
+                },
                 at: UnixMs(1),
             })
         }
@@ -237,10 +247,10 @@ mod tests {
             own: Option<u64>,
             blob: &[u8],
             target: &Signed<Endorsement>,
-        ) -> Result<(), Untrusted> {
+        ) -> Result<Route, Untrusted> {
             let own = Capabilities {
                 rfc5649: own,
-                oaep_hash: OaepHash::Sha1,
+                cbc_pad: false,
                 ..Capabilities::best()
             };
             check_rewrap(&self.peers, &own, blob, &self.birth(), target)
@@ -250,32 +260,33 @@ mod tests {
     #[test]
     fn a_key_is_wrapped_for_strong_endorsed_keys_only() {
         let pair = Pair::new();
-        let strong = pair.endorsement(rsa(KeySize::Rsa3072), true);
+        let strong = pair.endorsement(rsa(KeySize::Rsa3072), &Wrapping::ALL);
         let works = Some(0x210A);
         pair.rewrap(works, BLOB, &strong).unwrap();
         let check = |own, blob: &[u8], target: &Signed<Endorsement>, word: &str| {
             let refused = pair.rewrap(own, blob, target).unwrap_err().to_string();
             assert!(refused.starts_with(&format!("{word}: ")), "{refused}");
         };
-        let weak = pair.endorsement(rsa(KeySize::Rsa2048), true);
+        let weak = pair.endorsement(rsa(KeySize::Rsa2048), &Wrapping::ALL);
         check(works, BLOB, &weak, "weak_transport_key");
         let mut longer = strong.body.spki.clone();
         longer.push(0);
         check(
             works,
             BLOB,
-            &pair.endorsement(longer, true),
+            &pair.endorsement(longer, &Wrapping::ALL),
             "weak_transport_key",
         );
         check(
             works,
             BLOB,
-            &pair.endorsement(vec![], true),
+            &pair.endorsement(vec![], &Wrapping::ALL),
             "weak_transport_key",
         );
         check(works, b"other", &strong, "blob_mismatch");
-        check(None, BLOB, &strong, "no_common_wrapping");
-        let unable = pair.endorsement(strong.body.spki.clone(), false);
+        let sole = pair.endorsement(strong.body.spki.clone(), &[Wrapping::Rfc5649]);
+        check(None, BLOB, &sole, "no_common_wrapping");
+        let unable = pair.endorsement(strong.body.spki.clone(), &[Wrapping::CbcPad]);
         check(works, BLOB, &unable, "no_common_wrapping");
         let mut stolen = strong.clone();
         stolen.body.keystore = keystore(3);
@@ -297,6 +308,10 @@ mod tests {
             target,
             generation: Generation(1),
             transport: sha256(transport),
+            route: Route {
+                wrapping: Wrapping::Rfc5649,
+                oaep_hash: OaepHash::Sha1,
+            },
             wrapped_kek: vec![1],
             wrapped_key: vec![2],
             at: UnixMs(1),

@@ -65,7 +65,7 @@ fn page(keystore: &Keystore) -> String {
 }
 
 fn wrapping(can: &Pkcs11Capabilities) -> String {
-    let oaep = format!("RSA-OAEP {}", can.oaep_hash.to_uppercase());
+    let oaep = format!("RSA-OAEP {}", can.oaep_hashes.join("/").to_uppercase());
     match &can.rfc5649 {
         Some(number) => format!("RFC 5649 ({number}) under {oaep}"),
         None if can.cbc_pad => format!("AES-CBC-PAD under {oaep}; no RFC 5649"),

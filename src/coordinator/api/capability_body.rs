@@ -2,7 +2,6 @@
 
 use crate::coordinator::api::keystore_body::class;
 use crate::model::capabilities::{Capabilities, KindCapabilities, UsageTrial};
-use crate::model::keystore::OaepHash;
 use crate::rest::capabilities as rest;
 
 /// What a token can do, for an answer.
@@ -12,10 +11,11 @@ pub(crate) fn body(found: &Capabilities, lost: &[String]) -> rest::Pkcs11Capabil
         lost: lost.to_vec(),
         rfc5649: found.rfc5649.map(|mechanism| format!("{mechanism:#x}")),
         cbc_pad: found.cbc_pad,
-        oaep_hash: match found.oaep_hash {
-            OaepHash::Sha1 => "sha1".to_owned(),
-            OaepHash::Sha256 => "sha256".to_owned(),
-        },
+        oaep_hashes: found
+            .oaep_hashes
+            .iter()
+            .map(|hash| hash.name().to_owned())
+            .collect(),
         copyable: found.copyable,
         modifiable: found.modifiable,
         unextractable: found.unextractable,

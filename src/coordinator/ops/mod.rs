@@ -13,6 +13,7 @@ pub mod birth;
 pub mod commit;
 pub mod dates;
 pub mod differences;
+pub(crate) mod distribution;
 pub mod entropy;
 pub mod errors;
 pub mod fleet;

@@ -147,15 +147,8 @@ impl Ops {
         key: &ManagedKey,
         target: KeystoreId,
     ) -> Result<Option<String>, OpsError> {
-        let capabilities = self
-            .fleet
-            .live_keystore(target)
-            .description
-            .and_then(|description| description.capabilities);
-        if capabilities.is_some_and(|known| known.rfc5649.is_none()) {
-            return Ok(Some(
-                "no_common_wrapping: the token unwraps nothing that Lockstep wraps".to_owned(),
-            ));
+        if let Some(no_way) = self.no_way(key, target).await? {
+            return Ok(Some(format!("{}: {}", no_way.code, no_way.reason)));
         }
         let copies = self.store.copies(key.version).await?;
         if copies.is_empty() {

@@ -8,7 +8,7 @@ use crate::coordinator::ops::commit::Done;
 use crate::coordinator::ops::errors::OpsError;
 use crate::coordinator::ops::keys::KeyView;
 use crate::coordinator::ops::status::Directory;
-use crate::model::ids::{KeyId, KeystoreId, VaultId};
+use crate::model::ids::{KeyId, KeystoreId};
 use crate::model::key::ManagedKey;
 use crate::model::lifecycle::ManagedState;
 
@@ -16,7 +16,8 @@ impl Ops {
     /// Makes exactly these keystores the key's targets, by hand: it no longer follows its template.
     ///
     /// # Errors
-    /// `Invalid` for a keystore of another vault; `StateConflict` for a destroyed key; `EtagMismatch`.
+    /// `Invalid` for a keystore of another vault; `StateConflict` for a destroyed key; `EtagMismatch`; `Refused` with
+    /// `not_supported_by_token` or `no_common_wrapping` for a new one that the key cannot get to.
     pub async fn key_targets_put(
         &self,
         call: &Call,
@@ -44,7 +45,9 @@ impl Ops {
     ) -> Result<Done<KeyView>, OpsError> {
         call.authorise(Permission::KeyDistribute, None)?;
         let key = self.key_record(id).await?;
-        self.check_target(key.vault, keystore).await?;
+        if !key.targets.contains(&keystore) {
+            self.check_target(&key, keystore).await?;
+        }
         self.check_targets(key.targets.len().saturating_add(1))?;
         self.key_change(call, id, "key.assign", |key, _template| {
             let mut targets = key.targets.clone();
@@ -130,18 +133,27 @@ impl Ops {
     ) -> Result<(), OpsError> {
         self.check_targets(targets.len())?;
         for keystore in targets.difference(&key.targets) {
-            self.check_target(key.vault, *keystore).await?;
+            self.check_target(key, *keystore).await?;
         }
         Ok(())
     }
 
-    async fn check_target(&self, vault: VaultId, keystore: KeystoreId) -> Result<(), OpsError> {
-        match self.store.keystore(keystore).await? {
-            Some(record) if record.vault == vault => Ok(()),
-            Some(_) | None => Err(OpsError::invalid(
-                "keystores",
-                "not_found",
-                format!("the key's vault has no keystore {keystore}"),
+    async fn check_target(&self, key: &ManagedKey, keystore: KeystoreId) -> Result<(), OpsError> {
+        let name = match self.store.keystore(keystore).await? {
+            Some(record) if record.vault == key.vault => record.name,
+            Some(_) | None => {
+                return Err(OpsError::invalid(
+                    "keystores",
+                    "not_found",
+                    format!("the key's vault has no keystore {keystore}"),
+                ));
+            }
+        };
+        match self.no_way(key, keystore).await? {
+            None => Ok(()),
+            Some(no_way) => Err(OpsError::refused(
+                no_way.code,
+                format!("keystore {name:?}: {}", no_way.reason),
             )),
         }
     }

@@ -66,6 +66,7 @@ impl Machine {
             let envelope = envelope?;
             fits(&envelope, &intent)?;
             Ok(Wrapped {
+                route: envelope.route,
                 wrapped_kek: envelope.wrapped_kek,
                 wrapped_key: envelope.wrapped_key,
                 spki: envelope.spki,

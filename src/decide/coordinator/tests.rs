@@ -8,6 +8,7 @@ use crate::model::ids::{
 };
 use crate::model::job::{FailureKind, TokenFailure};
 use crate::model::key::{Algorithm, DeactivatedUsage, KeySpec, Usage, UsageSet};
+use crate::model::keystore::{OaepHash, Route, Wrapping};
 use crate::model::live::Connection;
 use crate::model::material::{Envelope, Signed};
 use crate::model::observed::{Fingerprint, FingerprintMethod, Found, Observation};
@@ -85,6 +86,10 @@ fn envelope(of: &Instance) -> Box<Signed<Envelope>> {
         target: KEYSTORE,
         generation: intent.generation,
         transport: Digest([0; 32]),
+        route: Route {
+            wrapping: Wrapping::Rfc5649,
+            oaep_hash: OaepHash::Sha256,
+        },
         wrapped_kek: vec![1],
         wrapped_key: vec![2],
         at: UnixMs(0),

@@ -2,14 +2,12 @@
 
 use crate::keystore::Keystore;
 use crate::keystore::contract::{Outcome, Stage, another, demand, done, failed};
-use crate::model::job::{
-    FailureKind, Generated, Prepared, RewrapJob, TakeOverJob, TokenAnswer, TokenJob,
-};
+use crate::model::job::{FailureKind, Generated, RewrapJob, TakeOverJob, TokenAnswer, TokenJob};
 use crate::model::key::KeySpec;
 
 impl<K: Keystore> Stage<'_, K> {
     /// A key goes from the one to the other, which then wraps it for the one again.
-    pub(super) fn taken_over(&mut self, spec: KeySpec, home: &Prepared) -> Outcome {
+    pub(super) fn taken_over(&mut self, spec: KeySpec) -> Outcome {
         let key = self.key(spec, "contract/taken over")?;
         let wrapped = self.envelope(&key)?;
         let job = |fingerprint| {
@@ -36,8 +34,8 @@ impl<K: Keystore> Stage<'_, K> {
         let back = TokenJob::Rewrap(Box::new(RewrapJob {
             blob: taken.blob,
             kek: taken.kek,
-            transport_spki: home.transport_spki.clone(),
-            oaep_hash: home.capabilities.oaep_hash,
+            transport_spki: self.home.transport_spki.clone(),
+            route: self.rewrap_job(&key).route,
             ..self.rewrap_job(&key)
         }));
         let TokenAnswer::Rewrapped(wrapped) = done(self.external, &back)? else {

@@ -2,7 +2,7 @@
 
 use cryptoki_sys as sys;
 
-use crate::keystore::pkcs11::raw::{CallFailed, LoadFailed};
+use crate::keystore::pkcs11::raw::{CallFailed, Handle, LoadFailed, Session};
 use crate::model::job::{FailureKind, TokenFailure};
 
 macro_rules! names {
@@ -92,11 +92,22 @@ impl From<LoadFailed> for TokenFailure {
     }
 }
 
-/// A failure of wrap or unwrap: tokens answer bad blobs with any CKR, so what is not about session or device is final.
-pub(crate) fn blob_failure(failed: CallFailed) -> TokenFailure {
+/// A failure of wrap or unwrap: tokens answer bad blobs with any CKR, kryoptic with CKR_DEVICE_ERROR. It is final, unless the
+/// very key that wraps cannot be read any more either: then the token is lost.
+pub(crate) fn blob_failure(session: &Session, failed: CallFailed, under: Handle) -> TokenFailure {
     let mut failure = TokenFailure::from(failed);
-    if failure.kind == FailureKind::Retry {
-        failure.kind = FailureKind::Refused;
+    let is_lost = || session.read(under, &[(sys::CKA_CLASS, 8)]).is_err();
+    match failure.kind {
+        FailureKind::Retry => failure.kind = FailureKind::Refused,
+        FailureKind::Restart if !is_lost() => failure.kind = FailureKind::Refused,
+        FailureKind::Restart
+        | FailureKind::Refused
+        | FailureKind::NeedsMaterial
+        | FailureKind::WrongKey
+        | FailureKind::LabelTaken
+        | FailureKind::WrongPin
+        | FailureKind::PinLocked
+        | FailureKind::NoToken => {}
     }
     failure
 }

@@ -1,5 +1,6 @@
 //! Generate: a key that exists outside of the repository only for the length of this job, as a session object.
 
+use crate::keystore::pkcs11::envelope;
 use crate::keystore::pkcs11::failure::{blob_failure, failure, refused};
 use crate::keystore::pkcs11::fingerprint;
 use crate::keystore::pkcs11::kek;
@@ -38,12 +39,12 @@ pub(crate) fn generate(
         fingerprint::of_session_object(token, &session, made.key, public, spec, salt)?;
     let blob = session
         .wrap(&rfc5649, kek, made.key)
-        .map_err(blob_failure)?;
+        .map_err(|failed| blob_failure(&session, failed, kek))?;
     if blob.len() > WRAPPED_BYTES_MAX {
         return Err(refused("C_WrapKey", "the wrapped key is too long"));
     }
     discard(&session, made.key, SCRATCH.as_bytes())?;
-    let again = unwrap_blob(&session, kek, &rfc5649, &blob, spec)?;
+    let again = unwrap_blob(&session, (kek, &rfc5649), &blob, spec, public)?;
     let proved = fingerprint::of_session_object(token, &session, again, public, spec, salt)?;
     if proved != fingerprint && !spec.bits().is_multiple_of(64) {
         // SoftHSM2 fills such keys up with zeros when it wraps them: what comes out is another key.
@@ -121,16 +122,15 @@ pub(crate) fn make(
 /// A blob of the repository as a session object: hidden, without usage, and able to be wrapped again.
 pub(crate) fn unwrap_blob(
     session: &Session,
-    kek: Handle,
-    rfc5649: &Mechanism,
+    (kek, rfc5649): (Handle, &Mechanism),
     blob: &[u8],
     spec: KeySpec,
+    public: Option<&PublicPart>,
 ) -> Result<Handle, TokenFailure> {
     let class = hidden_class(spec);
     let template = session_key(class, mechanism::key_type(spec), UsageSet::NONE, true);
-    session
-        .unwrap(rfc5649, kek, blob, &template)
-        .map_err(blob_failure)
+    envelope::unwrap(session, rfc5649, kek, blob, (&template, public))
+        .map_err(|failed| blob_failure(session, failed, kek))
 }
 
 /// The class of the object that must not be read.

@@ -1,22 +1,24 @@
-//! Install, the direct shape: from the envelope straight to token objects that nobody can use yet.
+//! Install: from the envelope to token objects that nobody can use yet; straight, or by a session object first where
+//! unwrapping is not honest (`staged`).
 
 use cryptoki_sys as sys;
 
-use crate::keystore::pkcs11::failure::{blob_failure, failure, refused};
+use crate::keystore::pkcs11::envelope;
+use crate::keystore::pkcs11::failure::{failure, refused};
 use crate::keystore::pkcs11::fingerprint;
 use crate::keystore::pkcs11::generate::hidden_class;
 use crate::keystore::pkcs11::inspect::{is_complete, namesakes, objects_of};
-use crate::keystore::pkcs11::mechanism::{self, session_key};
-use crate::keystore::pkcs11::names::{SCRATCH, TRANSPORT, named};
+use crate::keystore::pkcs11::mechanism;
+use crate::keystore::pkcs11::names::{SCRATCH, named};
 use crate::keystore::pkcs11::object::{Object, class_number, discard, find, usage_attributes};
-use crate::keystore::pkcs11::prepare::transport_mechanism;
 use crate::keystore::pkcs11::raw::{Handle, Session};
 use crate::keystore::pkcs11::rewrap::public_part;
 use crate::keystore::pkcs11::spki::PublicPart;
+use crate::keystore::pkcs11::staged;
 use crate::keystore::pkcs11::template::Attribute;
 use crate::keystore::pkcs11::token::Pkcs11Token;
 use crate::model::canonical::sha256;
-use crate::model::capabilities::{Capabilities, Strategy};
+use crate::model::capabilities::{Capabilities, Strategy, Unwrap};
 use crate::model::desired::{ObjectPlan, Want};
 use crate::model::job::{FailureKind, RunJob, TokenFailure, Wrapped};
 use crate::model::key::{Usage, UsageSet};
@@ -34,7 +36,7 @@ pub(crate) fn install(
         return Ok(adopted);
     }
     free_label(session, job)?;
-    let wrapped = envelope(job)?;
+    let wrapped = material(job)?;
     let public = checked_public(job, wrapped)?;
     let capabilities = token.capabilities(session)?;
     let mut made = Vec::new();
@@ -66,7 +68,7 @@ fn free_label(session: &Session, job: &RunJob) -> Result<(), TokenFailure> {
     }
 }
 
-fn envelope(job: &RunJob) -> Result<&Wrapped, TokenFailure> {
+fn material(job: &RunJob) -> Result<&Wrapped, TokenFailure> {
     job.envelope
         .as_ref()
         .ok_or_else(|| failure(FailureKind::NeedsMaterial, "install", "no envelope came"))
@@ -139,9 +141,15 @@ fn make(
         public,
         capabilities,
     } = *making;
-    let template = hidden_template(plan, capabilities, shape);
-    let key = open_envelope(token, session, wrapped, capabilities, &template)?;
-    made.push(key);
+    let kind = capabilities.kind(plan.spec.algorithm());
+    let is_staged = kind.is_some_and(|kind| kind.unwrap == Unwrap::Staged);
+    if is_staged && shape != Shape::Session {
+        made.push(stage(token, session, making, shape)?);
+    } else {
+        let template = hidden_template(plan, capabilities, shape);
+        let from = (template.as_slice(), public);
+        made.push(envelope::open(token, session, wrapped, capabilities, from)?);
+    }
     if let Some(part) = public
         && shape != Shape::Session
     {
@@ -151,33 +159,30 @@ fn make(
     Ok(())
 }
 
-/// The key in an envelope, unwrapped to what a template says.
-pub(crate) fn open_envelope(
+/// Unwraps to a session object, puts it right, and copies it to the token.
+fn stage(
     token: &mut Pkcs11Token,
     session: &Session,
-    wrapped: &Wrapped,
-    capabilities: &Capabilities,
-    template: &[Attribute],
+    making: &Making<'_>,
+    shape: Shape,
 ) -> Result<Handle, TokenFailure> {
-    let rfc5649 = capabilities
-        .rfc5649
-        .map(mechanism::rfc5649)
-        .ok_or_else(|| refused("C_UnwrapKey", "no mechanism of the token is RFC 5649"))?;
-    let transport = token
-        .known
-        .own_key(session, TRANSPORT, ObjectClass::Private)?
-        .ok_or_else(|| refused("own key", "there is no transport key: prepare first"))?;
-    let usage = UsageSet::of(&[Usage::Unwrap]);
-    let kek = session_key(ObjectClass::Secret, sys::CKK_AES, usage, false);
-    let oaep = transport_mechanism(capabilities);
-    let ephemeral = session
-        .unwrap(&oaep, transport.facts.handle, &wrapped.wrapped_kek, &kek)
-        .map_err(blob_failure)?;
-    let key = session
-        .unwrap(&rfc5649, ephemeral, &wrapped.wrapped_key, template)
-        .map_err(blob_failure)?;
-    discard(session, ephemeral, SCRATCH.as_bytes())?;
-    Ok(key)
+    let Making {
+        plan,
+        wrapped,
+        public,
+        capabilities,
+    } = *making;
+    let template = hidden_template(plan, capabilities, Shape::Session);
+    let from = (template.as_slice(), public);
+    let key = envelope::open(token, session, wrapped, capabilities, from)?;
+    staged::put_right(session, key)?;
+    let class = hidden_class(plan.spec);
+    let mut more = shape.name(plan);
+    more.extend(usage_attributes(class, shape.usage(plan, class)));
+    fix(&mut more, capabilities, shape);
+    let copy = staged::copy_to_token(session, key, &more)?;
+    discard(session, key, SCRATCH.as_bytes())?;
+    Ok(copy)
 }
 
 /// Every flag reads back as asked, and the material is the right one.
@@ -344,7 +349,7 @@ pub(crate) fn bring(
         return Err(refused("install", "objects with the CKA_ID are there"));
     }
     free_label(session, job)?;
-    let wrapped = envelope(job)?;
+    let wrapped = material(job)?;
     let public = checked_public(job, wrapped)?;
     let capabilities = token.capabilities(session)?;
     let mut made = Vec::new();

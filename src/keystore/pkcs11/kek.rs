@@ -1,5 +1,6 @@
-//! The wrapping keys of an internal keystore: one, or two while it is rotated. All have one CKA_ID; the label says the number, so
-//! that a look finds them all, tells them apart, and an interrupted rotation goes on where it was.
+//! The wrapping keys of an internal keystore: one, or two while it is rotated. Label and CKA_ID say the number, so that a look
+//! tells them apart, and an interrupted rotation goes on where it was. They cannot share a CKA_ID, by which one search would
+//! find them all: NSS takes a second secret key of one CKA_ID in the place of the first, without a word.
 
 use std::collections::BTreeMap;
 
@@ -8,15 +9,15 @@ use cryptoki_sys as sys;
 use crate::keystore::pkcs11::failure::{blob_failure, failure, refused};
 use crate::keystore::pkcs11::fingerprint;
 use crate::keystore::pkcs11::generate::{repository_kek, unwrap_blob};
-use crate::keystore::pkcs11::names::{KEK, SCRATCH, kek_label, kek_number};
-use crate::keystore::pkcs11::object::{Object, class_number, discard, matching};
+use crate::keystore::pkcs11::names::{SCRATCH, kek_label, kek_number, named};
+use crate::keystore::pkcs11::object::{Object, class_number, discard, find};
 use crate::keystore::pkcs11::prepare::{check_own, own_object, strictest};
 use crate::keystore::pkcs11::raw::{Handle, Session};
 use crate::keystore::pkcs11::rewrap::public_part;
 use crate::keystore::pkcs11::spki::PublicPart;
 use crate::keystore::pkcs11::template::{Attribute, Mechanism};
 use crate::keystore::pkcs11::token::Pkcs11Token;
-use crate::model::job::{FailureKind, Generated, TokenFailure};
+use crate::model::job::{FailureKind, Generated, INVENTORY_OBJECTS_MAX, TokenFailure};
 use crate::model::kek::{KekJob, KekNumber, RewrapCopyJob};
 use crate::model::key::{KeySpec, Usage, UsageSet};
 use crate::model::material::WRAPPED_BYTES_MAX;
@@ -130,8 +131,15 @@ fn all(
     session: &Session,
 ) -> Result<BTreeMap<KekNumber, Object>, TokenFailure> {
     let mut there = BTreeMap::new();
-    for object in matching(session, search())? {
-        // Whatever else somebody gave that id.
+    let handles = session.find(&search(), INVENTORY_OBJECTS_MAX)?;
+    if handles.len() > INVENTORY_OBJECTS_MAX {
+        let detail = format!("the token holds more than {INVENTORY_OBJECTS_MAX} secret keys");
+        return Err(refused("own key", detail));
+    }
+    for handle in handles {
+        let Some(object) = named_kek(session, handle)? else {
+            continue;
+        };
         let Some(number) = number_of(&object) else {
             continue;
         };
@@ -148,16 +156,32 @@ fn all(
     Ok(there)
 }
 
-fn search() -> Vec<Attribute> {
-    vec![
+/// All secret keys: no token searches for the beginning of a label.
+fn search() -> [Attribute; 2] {
+    [
         Attribute::number(sys::CKA_CLASS, class_number(ObjectClass::Secret)),
-        Attribute::bytes(sys::CKA_ID, KEK),
+        Attribute::flag(sys::CKA_TOKEN, true),
     ]
+}
+
+/// The object, if its label is a wrapping key's: of the others nothing more is read.
+fn named_kek(session: &Session, handle: Handle) -> Result<Option<Object>, TokenFailure> {
+    // An object that cannot be read is what a crash left of somebody's key (promises 1.7): it must not hide all others.
+    let Ok(values) = session.read(handle, &[(sys::CKA_LABEL, 64)]) else {
+        return Ok(None);
+    };
+    let label = values.bytes(sys::CKA_LABEL).unwrap_or_default();
+    let is_one = std::str::from_utf8(label).is_ok_and(|label| kek_number(label).is_some());
+    if is_one {
+        Ok(Object::read(session, handle)?)
+    } else {
+        Ok(None)
+    }
 }
 
 fn number_of(object: &Object) -> Option<KekNumber> {
     let facts = &object.facts;
-    let is_one = facts.class == ObjectClass::Secret && facts.cka_id == KEK.as_bytes();
+    let is_one = facts.class == ObjectClass::Secret && facts.cka_id == facts.label.as_bytes();
     kek_number(&facts.label).filter(|_| is_one)
 }
 
@@ -173,6 +197,14 @@ fn check(kek: &Object) -> Result<(), TokenFailure> {
 }
 
 fn make(session: &Session, number: KekNumber) -> Result<(), TokenFailure> {
+    // A second look, by name: SoftHSM2 lists too little beside a busy writer, and a second key would make both useless.
+    let class = Attribute::number(sys::CKA_CLASS, class_number(ObjectClass::Secret));
+    let mut same = named(&kek_label(number));
+    same.push(class);
+    if !find(session, &same)?.is_empty() {
+        let detail = format!("wrapping key {number} was overlooked at first: look again");
+        return Err(failure(FailureKind::Retry, "own key", detail));
+    }
     let mechanism = Mechanism::plain(sys::CKM_AES_KEY_GEN);
     strictest(template(number), bound(), |template| {
         session.generate(&mechanism, template).map(drop)
@@ -181,10 +213,8 @@ fn make(session: &Session, number: KekNumber) -> Result<(), TokenFailure> {
 
 /// What a wrapping key is made as.
 pub(crate) fn template(number: KekNumber) -> Vec<Attribute> {
-    let label = kek_label(number);
-    let mut template = own_object(KEK, ObjectClass::Secret, sys::CKK_AES, usage());
-    template.retain(|attribute| attribute.kind() != sys::CKA_LABEL);
-    template.push(Attribute::bytes(sys::CKA_LABEL, label));
+    let name = kek_label(number);
+    let mut template = own_object(&name, ObjectClass::Secret, sys::CKK_AES, usage());
     template.push(Attribute::number(sys::CKA_VALUE_LEN, 32));
     template
 }
@@ -203,11 +233,12 @@ pub(crate) fn rewrap_copy(
     let old = opening(token, &session, job.kek)?;
     let (_newest, rfc5649) = repository_kek(token, &session)?;
     let public = public_part(job.spec, job.spki.as_deref())?;
-    let key = unwrap_blob(&session, old, &rfc5649, &job.blob, job.spec)?;
+    let part = public.as_ref();
+    let key = unwrap_blob(&session, (old, &rfc5649), &job.blob, job.spec, part)?;
     let wanted = Wanted {
         spec: job.spec,
         salt: &job.salt,
-        public: public.as_ref(),
+        public: part,
         fingerprint: job.fingerprint,
     };
     let found = wanted.fingerprint_of(token, &session, key)?;
@@ -253,12 +284,14 @@ pub(crate) fn keep(
 ) -> Result<(Vec<u8>, KekNumber), TokenFailure> {
     let (kek, rfc5649) = repository_kek(token, session)?;
     let number = token.known.newest_kek();
-    let blob = session.wrap(&rfc5649, kek, key).map_err(blob_failure)?;
+    let blob = session
+        .wrap(&rfc5649, kek, key)
+        .map_err(|failed| blob_failure(session, failed, kek))?;
     if blob.len() > WRAPPED_BYTES_MAX {
         return Err(refused("C_WrapKey", "the wrapped key is too long"));
     }
     discard(session, key, SCRATCH.as_bytes())?;
-    let again = unwrap_blob(session, kek, &rfc5649, &blob, wanted.spec)?;
+    let again = unwrap_blob(session, (kek, &rfc5649), &blob, wanted.spec, wanted.public)?;
     let proved = wanted.fingerprint_of(token, session, again)?;
     discard(session, again, SCRATCH.as_bytes())?;
     if proved != wanted.fingerprint {

@@ -5,6 +5,7 @@
 //! said, finds ask for token objects, dates are never touched, a handle may hint and never act.
 //! Never: logs out, tries a PIN twice, keeps a handle that it does not check before use, retries inside.
 
+pub(crate) mod envelope;
 pub(crate) mod failure;
 pub(crate) mod fingerprint;
 pub(crate) mod generate;
@@ -27,6 +28,7 @@ mod roles;
 pub(crate) mod run;
 pub(crate) mod scan;
 pub(crate) mod spki;
+pub(crate) mod staged;
 pub(crate) mod take_over;
 mod template;
 pub mod token;

@@ -13,7 +13,7 @@ use crate::model::observed::ObjectFacts;
 pub(crate) const APPLICATION: &str = "lockstep";
 /// CKA_LABEL of the marker.
 pub(crate) const MARKER: &str = "lockstep-marker";
-/// CKA_ID of the keys that wrap the repository's copies, and CKA_LABEL of the first.
+/// CKA_LABEL and CKA_ID of the first key that wraps the repository's copies; the later ones carry their number behind it.
 pub(crate) const KEK: &str = "lockstep-kek";
 /// CKA_LABEL and CKA_ID of the pair that others wrap for.
 pub(crate) const TRANSPORT: &str = "lockstep-transport";
@@ -28,7 +28,7 @@ pub(crate) fn named(name: &str) -> Vec<Attribute> {
     ]
 }
 
-/// CKA_LABEL of the wrapping key of that number; the CKA_ID is the same for all.
+/// CKA_LABEL and CKA_ID of the wrapping key of that number.
 pub(crate) fn kek_label(number: KekNumber) -> String {
     if number == KekNumber::FIRST {
         KEK.to_owned()
@@ -49,14 +49,13 @@ pub(crate) fn kek_number(label: &str) -> Option<KekNumber> {
 
 /// Whether an object on the token is one of the agent's own, which no inventory shows.
 pub(crate) fn is_own(facts: &ObjectFacts) -> bool {
-    let is_kek = facts.cka_id == KEK.as_bytes() && kek_number(&facts.label).is_some();
-    is_kek || (is_own_id(&facts.cka_id) && facts.cka_id == facts.label.as_bytes())
+    is_own_id(&facts.cka_id) && facts.cka_id == facts.label.as_bytes()
 }
 
 fn is_own_id(id: &[u8]) -> bool {
-    [KEK, TRANSPORT, SCRATCH]
-        .iter()
-        .any(|name| name.as_bytes() == id)
+    let is_kek = std::str::from_utf8(id).is_ok_and(|name| kek_number(name).is_some());
+    let others = [TRANSPORT, SCRATCH, MARKER];
+    is_kek || others.iter().any(|name| name.as_bytes() == id)
 }
 
 /// Refuses plans that would reach the agent's own keys, or no key in particular.
@@ -67,8 +66,7 @@ pub(crate) fn check_plan(plan: &ObjectPlan) -> Result<(), TokenFailure> {
     if plan.cka_id.is_empty() || plan.cka_id.len() > CKA_ID_BYTES_MAX {
         return Err(refused("plan", "a CKA_ID has 1 to 64 bytes"));
     }
-    let is_own_label = is_own_id(plan.label.as_bytes()) || kek_number(&plan.label).is_some();
-    if is_own_id(&plan.cka_id) || is_own_label {
+    if is_own_id(&plan.cka_id) || is_own_id(plan.label.as_bytes()) {
         return Err(refused("plan", "the agent's own keys are not managed"));
     }
     Ok(())

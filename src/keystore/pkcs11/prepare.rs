@@ -4,7 +4,6 @@ use cryptoki_sys as sys;
 
 use crate::keystore::pkcs11::failure::refused;
 use crate::keystore::pkcs11::kek;
-use crate::keystore::pkcs11::mechanism;
 use crate::keystore::pkcs11::names::{TRANSPORT, named};
 use crate::keystore::pkcs11::object::{Object, class_number, matching, usage_attributes};
 use crate::keystore::pkcs11::probe;
@@ -206,7 +205,8 @@ pub(crate) fn strictest(
     Err(last.map_or_else(|| refused("prepare", "nothing tried"), TokenFailure::from))
 }
 
-const fn is_about_template(failed: CallFailed) -> bool {
+/// Whether a token may take a template with less in it.
+pub(crate) const fn is_about_template(failed: CallFailed) -> bool {
     matches!(
         failed.rv,
         sys::CKR_ATTRIBUTE_TYPE_INVALID
@@ -215,9 +215,4 @@ const fn is_about_template(failed: CallFailed) -> bool {
             | sys::CKR_TEMPLATE_INCONSISTENT
             | sys::CKR_GENERAL_ERROR
     )
-}
-
-/// The mechanism by which the transport key opens what came.
-pub(crate) fn transport_mechanism(capabilities: &Capabilities) -> Mechanism {
-    mechanism::oaep(capabilities.oaep_hash)
 }

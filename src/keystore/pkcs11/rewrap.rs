@@ -2,9 +2,10 @@
 
 use cryptoki_sys as sys;
 
-use crate::keystore::pkcs11::failure::{blob_failure, failure, refused};
+use crate::keystore::pkcs11::envelope;
+use crate::keystore::pkcs11::failure::{failure, refused};
 use crate::keystore::pkcs11::fingerprint;
-use crate::keystore::pkcs11::generate::{make, repository_kek, unwrap_blob};
+use crate::keystore::pkcs11::generate::{repository_kek, unwrap_blob};
 use crate::keystore::pkcs11::kek;
 use crate::keystore::pkcs11::mechanism::{self, session_key};
 use crate::keystore::pkcs11::names::SCRATCH;
@@ -13,7 +14,7 @@ use crate::keystore::pkcs11::raw::{Handle, Session};
 use crate::keystore::pkcs11::spki::PublicPart;
 use crate::keystore::pkcs11::token::Pkcs11Token;
 use crate::model::job::{FailureKind, RewrapJob, TokenFailure, Wrapped};
-use crate::model::key::{Algorithm, KeyClass, KeySpec, Usage, UsageSet};
+use crate::model::key::{KeyClass, KeySpec, Usage, UsageSet};
 use crate::model::observed::ObjectClass;
 
 /// Smallest transport key that is taken, in bits.
@@ -26,7 +27,13 @@ pub(crate) fn rewrap(token: &mut Pkcs11Token, job: &RewrapJob) -> Result<Wrapped
     let kek = kek::opening(token, &session, job.kek)?;
     let transport = import_transport(&session, &job.transport_spki)?;
     let public = public_part(job.spec, job.spki.as_deref())?;
-    let key = unwrap_blob(&session, kek, &rfc5649, &job.blob, job.spec)?;
+    let key = unwrap_blob(
+        &session,
+        (kek, &rfc5649),
+        &job.blob,
+        job.spec,
+        public.as_ref(),
+    )?;
     let found =
         fingerprint::of_session_object(token, &session, key, public.as_ref(), job.spec, &job.salt)?;
     if found != job.fingerprint {
@@ -36,21 +43,10 @@ pub(crate) fn rewrap(token: &mut Pkcs11Token, job: &RewrapJob) -> Result<Wrapped
             "the repository's copy is not the key of the birth record",
         ));
     }
-    let aes = KeySpec::new(Algorithm::Aes, 256).map_err(|e| refused("rewrap", e.to_string()))?;
-    let ephemeral = make(&session, aes, UsageSet::of(&[Usage::Wrap]), true)?.key;
-    let wrapped_kek = session
-        .wrap(&mechanism::oaep(job.oaep_hash), transport, ephemeral)
-        .map_err(blob_failure)?;
-    let wrapped_key = session
-        .wrap(&rfc5649, ephemeral, key)
-        .map_err(blob_failure)?;
+    let capabilities = token.capabilities(&session)?;
+    let wrapped = envelope::seal(&session, &capabilities, job, (transport, key))?;
     discard(&session, key, SCRATCH.as_bytes())?;
-    discard(&session, ephemeral, SCRATCH.as_bytes())?;
-    Ok(Wrapped {
-        wrapped_kek,
-        wrapped_key,
-        spki: job.spki.clone(),
-    })
+    Ok(wrapped)
 }
 
 fn import_transport(session: &Session, spki: &[u8]) -> Result<Handle, TokenFailure> {

@@ -5,7 +5,7 @@ use rustix::time::{ClockId, Timespec, clock_gettime};
 
 use crate::keystore::pkcs11::failure::{failure, refused};
 use crate::keystore::pkcs11::identify::read_marker;
-use crate::keystore::pkcs11::names::is_own;
+use crate::keystore::pkcs11::names::{MARKER, is_own};
 use crate::keystore::pkcs11::object::{Object, READ};
 use crate::keystore::pkcs11::raw::{Handle, Session};
 use crate::keystore::pkcs11::template::Attribute;
@@ -62,13 +62,17 @@ fn read_all(session: &Session) -> Result<Seen, TokenFailure> {
             seen.unreadable = seen.unreadable.saturating_add(1);
             continue;
         };
-        if let Some(object) = Object::of(handle, &values) {
-            if !is_own(&object.facts) {
-                seen.objects.push(object.facts);
-            }
-        } else if values.number(sys::CKA_CLASS) == Some(sys::CKO_DATA) {
-            let marker = read_marker(session, handle)?;
-            seen.markers.extend(marker.map(|marker| (handle, marker)));
+        let object = Object::of(handle, &values);
+        let may_be_marker = match &object {
+            Some(object) => object.facts.label == MARKER,
+            None => values.number(sys::CKA_CLASS) == Some(sys::CKO_DATA),
+        };
+        if may_be_marker && let Some(marker) = read_marker(session, handle)? {
+            seen.markers.push((handle, marker));
+        } else if let Some(object) = object
+            && !is_own(&object.facts)
+        {
+            seen.objects.push(object.facts);
         }
     }
     Ok(seen)

@@ -1,10 +1,10 @@
 //! Take over: a key from another internal keystore, wrapped again under this one's own KEK. It is on this token for the length
 //! of the job, as a session object.
 
+use crate::keystore::pkcs11::envelope;
 use crate::keystore::pkcs11::failure::failure;
 use crate::keystore::pkcs11::fingerprint;
 use crate::keystore::pkcs11::generate::{hidden_class, repository_kek};
-use crate::keystore::pkcs11::install::open_envelope;
 use crate::keystore::pkcs11::kek::{Wanted, keep};
 use crate::keystore::pkcs11::mechanism::{self, session_key};
 use crate::keystore::pkcs11::rewrap::public_part;
@@ -24,8 +24,9 @@ pub(crate) fn take_over(
     let public = public_part(job.spec, job.wrapped.spki.as_deref())?;
     let (class, key_type) = (hidden_class(job.spec), mechanism::key_type(job.spec));
     let template = session_key(class, key_type, UsageSet::NONE, true);
-    let key = open_envelope(token, &session, &job.wrapped, &capabilities, &template)?;
     let part = public.as_ref();
+    let made = (template.as_slice(), part);
+    let key = envelope::open(token, &session, &job.wrapped, &capabilities, made)?;
     let found = fingerprint::of_session_object(token, &session, key, part, job.spec, &job.salt)?;
     if found != job.fingerprint {
         return Err(wrong("the key in the envelope is not the one that it says"));

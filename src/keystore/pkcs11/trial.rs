@@ -4,10 +4,9 @@ use cryptoki_sys as sys;
 
 use crate::keystore::pkcs11::failure::kind_of;
 use crate::keystore::pkcs11::fingerprint::signing_input;
-use crate::keystore::pkcs11::generate::make;
+use crate::keystore::pkcs11::generate::{Made, make};
 use crate::keystore::pkcs11::mechanism::{self, session_key};
 use crate::keystore::pkcs11::object::attribute_of;
-use crate::keystore::pkcs11::prepare::transport_mechanism;
 use crate::keystore::pkcs11::probe::wrapping::oaep_by_software;
 use crate::keystore::pkcs11::raw::{CallFailed, Handle, Session};
 use crate::keystore::pkcs11::spki::PublicPart;
@@ -200,10 +199,11 @@ fn hmac(usage: Usage, bits: u32) -> Option<Trial> {
 }
 
 fn rsa(usage: Usage, public: &PublicPart, capabilities: &Capabilities) -> Option<Trial> {
-    let oaep = transport_mechanism(capabilities);
+    let hash = *capabilities.oaep_hashes.first()?;
+    let oaep = mechanism::oaep(hash);
     let hidden = || {
         let spki = public.spki()?;
-        oaep_by_software(&spki, capabilities.oaep_hash, MESSAGE).ok()
+        oaep_by_software(&spki, hash, MESSAGE).ok()
     };
     let (signing, input) = signing_input(public, MESSAGE);
     let (mechanism, act) = match usage {
@@ -257,8 +257,7 @@ pub(crate) fn learn(
         return Ok(Some(*learned));
     }
     let session = token.session()?;
-    let all: UsageSet = UsageSet::of(&Usage::ALL);
-    let made = make(&session, spec, all, false)?;
+    let made = make_usable(&session, spec)?;
     let (key, part) = match (class, &made.public) {
         (ObjectClass::Public, Some((public, part))) => (*public, Some(part)),
         (ObjectClass::Public | ObjectClass::Secret | ObjectClass::Private, _) => {
@@ -274,6 +273,13 @@ pub(crate) fn learn(
     let learned = Learned { on, off };
     token.known.learned.insert(known, learned);
     Ok(Some(learned))
+}
+
+/// A scratch key that may be used in every way: all that PKCS#11 knows, or where the token minds (NSS makes no EC keys that
+/// wrap), all that the algorithm can do.
+pub(crate) fn make_usable(session: &Session, spec: KeySpec) -> Result<Made, TokenFailure> {
+    make(session, spec, UsageSet::of(&Usage::ALL), false)
+        .or_else(|_minds| make(session, spec, spec.possible_usage(), false))
 }
 
 /// The size makes no difference to what is refused, and RSA keys take long to make.

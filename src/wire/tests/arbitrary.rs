@@ -3,7 +3,7 @@
 use proptest::collection::{btree_set, vec};
 use proptest::option::of;
 use proptest::prelude::*;
-use proptest::sample::select;
+use proptest::sample::{select, subsequence};
 use proptest::strategy::ValueTree;
 use proptest::test_runner::TestRunner;
 use uuid::Uuid;
@@ -17,7 +17,9 @@ use crate::model::ids::{
 use crate::model::job::{FailureKind, TokenFailure};
 use crate::model::kek::{KekJob, KekNumber};
 use crate::model::key::{Algorithm, DeactivatedUsage, KeySpec, UsageSet};
-use crate::model::keystore::{Health, Marker, OaepHash, TokenInfo, Variant};
+use crate::model::keystore::{
+    Health, Marker, OaepHash, Route, Routes, TokenInfo, Variant, Wrapping,
+};
 use crate::model::material::{BirthRecord, Endorsement, Envelope, RepositoryCopy, Signed};
 use crate::model::observed::{
     Fingerprint, FingerprintMethod, Found, ObjectClass, ObjectFacts, Observation, Proof, ProofKind,
@@ -170,42 +172,50 @@ pub(crate) fn birth() -> impl Strategy<Value = Signed<BirthRecord>> {
     ))
 }
 
-pub(crate) fn oaep_hash() -> impl Strategy<Value = OaepHash> {
-    select(vec![OaepHash::Sha1, OaepHash::Sha256])
+pub(crate) fn oaep_hashes() -> impl Strategy<Value = Vec<OaepHash>> {
+    subsequence(OaepHash::ALL.to_vec(), 0..=OaepHash::ALL.len())
+}
+
+fn routes() -> impl Strategy<Value = Routes> {
+    let wrappings = subsequence(Wrapping::ALL.to_vec(), 0..=Wrapping::ALL.len());
+    (wrappings, oaep_hashes()).prop_map(|(wrappings, oaep_hashes)| Routes {
+        wrappings,
+        oaep_hashes,
+    })
+}
+
+fn route() -> impl Strategy<Value = Route> {
+    let (wrapping, hash) = (Wrapping::ALL.to_vec(), OaepHash::ALL.to_vec());
+    (select(wrapping), select(hash)).prop_map(|(wrapping, oaep_hash)| Route {
+        wrapping,
+        oaep_hash,
+    })
 }
 
 pub(crate) fn endorsement() -> impl Strategy<Value = Signed<Endorsement>> {
-    let body = (
-        keystore(),
-        any::<u64>(),
-        bytes(600),
-        oaep_hash(),
-        any::<bool>(),
-        at(),
-    );
-    signed(body.prop_map(
-        |(keystore, epoch, spki, oaep_hash, rfc5649, at)| Endorsement {
+    let body = (keystore(), any::<u64>(), bytes(600), routes(), at());
+    signed(
+        body.prop_map(|(keystore, epoch, spki, routes, at)| Endorsement {
             keystore,
             epoch: Epoch(epoch),
             spki,
-            oaep_hash,
-            rfc5649,
+            routes,
             at,
-        },
-    ))
+        }),
+    )
 }
 
 pub(crate) fn envelope() -> impl Strategy<Value = Signed<Envelope>> {
     let body = (
         (version(), spec(), fingerprint(), bytes(64), of(bytes(600))),
         (keystore(), keystore(), any::<u64>(), digest()),
-        (bytes(512), bytes(2500), at()),
+        (route(), bytes(512), bytes(2500), at()),
     );
     signed(body.prop_map(
         |(
             (version, spec, fingerprint, salt, spki),
             (source, target, generation, transport),
-            (wrapped_kek, wrapped_key, at),
+            (route, wrapped_kek, wrapped_key, at),
         )| Envelope {
             version,
             spec,
@@ -216,6 +226,7 @@ pub(crate) fn envelope() -> impl Strategy<Value = Signed<Envelope>> {
             target,
             generation: Generation(generation),
             transport,
+            route,
             wrapped_kek,
             wrapped_key,
             at,

@@ -10,19 +10,23 @@ use crate::model::capabilities::{
 };
 use crate::model::key::Usage;
 use crate::model::observed::ObjectClass;
-use crate::wire::tests::arbitrary::{oaep_hash, spec, words};
+use crate::wire::tests::arbitrary::{oaep_hashes, spec, words};
 
 pub(crate) fn capabilities() -> impl Strategy<Value = Capabilities> {
     (
         (any::<u32>(), vec(any::<u64>(), 0..4), of(any::<u64>())),
-        (oaep_hash(), select(Duplicates::ALL.to_vec()), any::<u32>()),
+        (
+            oaep_hashes(),
+            select(Duplicates::ALL.to_vec()),
+            any::<u32>(),
+        ),
         (any::<[bool; 6]>(), of(any::<bool>())),
         vec(kind_capabilities(), 0..3),
     )
         .prop_map(
             |(
                 (trials, mechanisms, rfc5649),
-                (oaep_hash, duplicates, sessions),
+                (oaep_hashes, duplicates, sessions),
                 ([cbc_pad, copyable, modifiable, digest_key, copy, atomic_set], unextractable),
                 kinds,
             )| Capabilities {
@@ -30,7 +34,7 @@ pub(crate) fn capabilities() -> impl Strategy<Value = Capabilities> {
                 mechanisms,
                 rfc5649,
                 cbc_pad,
-                oaep_hash,
+                oaep_hashes,
                 copyable,
                 modifiable,
                 unextractable,

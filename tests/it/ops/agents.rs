@@ -75,7 +75,7 @@ impl Agents {
             birth: |_| {},
             capabilities: Capabilities {
                 rfc5649: Some(0x210a),
-                oaep_hash: OaepHash::Sha1,
+                oaep_hashes: vec![OaepHash::Sha1],
                 ..Capabilities::best()
             },
             identity: Ed25519KeyPair::generate().unwrap(),

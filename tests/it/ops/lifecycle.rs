@@ -221,7 +221,7 @@ async fn a_plan_says_what_would_happen_and_changes_nothing() {
     let key = house.key("K").await;
     house
         .agents
-        .with("a", |agent| agent.capabilities.rfc5649 = None);
+        .with("a", |agent| agent.capabilities.oaep_hashes.clear());
     house.agents.cut("b");
     let activate = Proposal::Act(Action::Activate);
     let plan = house

@@ -7,9 +7,12 @@ use lockstep::coordinator::ops::differences::DifferenceQuery;
 use lockstep::coordinator::ops::errors::OpsError;
 use lockstep::coordinator::ops::keystores::{KeystorePatch, KeystoreQuery};
 use lockstep::coordinator::ops::lists::Page;
+use lockstep::model::capabilities::{Capabilities, Unwrap};
 use lockstep::model::desired::Want;
 use lockstep::model::difference::Reason;
 use lockstep::model::ids::KeystoreId;
+use lockstep::model::key::Algorithm;
+use lockstep::model::keystore::OaepHash;
 use lockstep::model::lifecycle::Action;
 use lockstep::model::observed::Observation;
 
@@ -182,6 +185,62 @@ async fn targets_by_hand_until_the_template_is_taken_again() {
         (back.value.key.targets.len(), back.value.is_aligned),
         (3, true)
     );
+}
+
+/// What its token cannot have is refused when it is asked for, with what would work.
+#[tokio::test]
+async fn a_keystore_that_the_key_cannot_get_to_is_no_target() {
+    let house = House::furnished().await;
+    let key = house.key("K").await;
+    let all = key.key.targets.clone();
+    let named = KeystoreQuery {
+        name: Some("c".to_owned()),
+        ..KeystoreQuery::default()
+    };
+    let caller = call(None);
+    let listed = house.ops.keystore_list(&caller, named, Page::LARGEST);
+    let c = listed.await.unwrap().items[0].record.id;
+    let refused = async |change: fn(&mut Capabilities)| {
+        house.agents.with("c", |agent| {
+            agent.capabilities = Capabilities::best();
+            change(&mut agent.capabilities);
+        });
+        let done = house.ops.key_assign(&on(&key), key.key.id, c).await;
+        match done {
+            Err(OpsError::Refused { code, reason }) => format!("{code}: {reason}"),
+            other => panic!("{other:?}"),
+        }
+    };
+    let told = refused(|can| can.kinds.retain(|kind| kind.algorithm != Algorithm::Aes)).await;
+    let text = "not_supported_by_token: keystore \"c\": the token takes no aes keys, only des, ec, hmac, rsa";
+    assert_eq!(told, text);
+    let told = refused(|can| {
+        for kind in &mut can.kinds {
+            kind.sizes.retain(|bits| *bits != 256);
+        }
+    });
+    let text = "not_supported_by_token: keystore \"c\": the token takes no aes keys of 256 bits, only of 128, 192";
+    assert_eq!(told.await, text);
+    let told = refused(|can| {
+        for kind in &mut can.kinds {
+            kind.unwrap = Unwrap::Impossible;
+        }
+    });
+    assert!(told.await.starts_with("not_supported_by_token: "));
+    let told = refused(|can| can.oaep_hashes = vec![OaepHash::Sha256]).await;
+    let text = "no_common_wrapping: keystore \"c\": no keystore that holds the secret key can wrap it for that token: \
+                it has rfc5649, cbc_pad, direct_oaep, sha1, the token takes rfc5649, cbc_pad, direct_oaep, sha256";
+    assert_eq!(told, text);
+    assert_eq!(house.settled(key.key.id).await.key.targets, all);
+    house.agents.with("c", |agent| {
+        agent.capabilities.oaep_hashes = OaepHash::ALL.to_vec()
+    });
+    let done = house
+        .ops
+        .key_assign(&on(&key), key.key.id, c)
+        .await
+        .unwrap();
+    assert_eq!(done.value.key.targets.len(), 4);
 }
 
 #[tokio::test]

@@ -2,33 +2,14 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::process::Command;
-use std::sync::OnceLock;
 use std::time::Instant;
 
 use crate::support::agent::{PATIENCE, PAUSE};
+use crate::support::module::build;
 
-static MODULE: OnceLock<PathBuf> = OnceLock::new();
-
-/// The module, built when the first test of a process asks for it.
+/// The module.
 pub fn module() -> PathBuf {
-    MODULE.get_or_init(build).clone()
-}
-
-fn build() -> PathBuf {
-    let test = std::env::current_exe().unwrap();
-    let target = test.ancestors().nth(3).unwrap().join("modules");
-    let manifest = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/modules/fault/Cargo.toml");
-    let built = Command::new(env!("CARGO"))
-        .args(["build", "--locked", "--quiet", "--manifest-path"])
-        .arg(manifest)
-        .arg("--target-dir")
-        .arg(&target)
-        .output()
-        .unwrap();
-    let told = String::from_utf8_lossy(&built.stderr);
-    assert!(built.status.success(), "{told}");
-    target.join("debug/libfault.so")
+    build("fault", "libfault.so")
 }
 
 /// The faults of one module host, and what it called.

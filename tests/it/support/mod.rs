@@ -9,6 +9,8 @@ pub mod agent;
 pub mod fault;
 pub mod fleet;
 pub mod http2;
+pub mod kinds;
+pub mod module;
 pub mod paper;
 pub mod pin;
 pub mod process;

@@ -222,7 +222,7 @@ impl Agent {
             },
             capabilities: Some(Capabilities {
                 rfc5649: Some(0x210a),
-                oaep_hash: OaepHash::Sha1,
+                oaep_hashes: vec![OaepHash::Sha1],
                 ..Capabilities::best()
             }),
             lost: Vec::new(),

@@ -6,7 +6,6 @@ use lockstep::coordinator::store::sqlite::{Settings, SqliteStore};
 use lockstep::coordinator::store::{Change, Store as _, Write};
 use lockstep::model::ids::KeyVersionId;
 use lockstep::model::kek::KekNumber;
-use lockstep::model::text::hex;
 use serde_json::Value;
 
 use crate::support::fleet::{Fleet, said};
@@ -50,8 +49,9 @@ fn done(fleet: &Fleet) -> Value {
 /// Labels of the wrapping keys on the token, sorted.
 fn wrapping_keys(fleet: &Fleet) -> Vec<String> {
     let listed = said(&fleet.outsider("home", "list", &[]));
-    let id = format!(" id={} ", hex(b"lockstep-kek"));
-    let of = listed.lines().filter(|line| line.contains(&id));
+    let of = listed
+        .lines()
+        .filter(|line| line.contains("label=\"lockstep-kek"));
     let label = |line: &str| line.split('"').nth(1).unwrap().to_owned();
     let mut labels: Vec<String> = of.map(label).collect();
     labels.sort_unstable();

@@ -15,7 +15,7 @@ use crate::model::ids::Digest;
 use crate::model::ids::{BootId, Epoch, Generation, KeyVersionId, KeystoreId, SessionNumber, Term};
 use crate::model::job::TokenJob;
 use crate::model::key::{Algorithm, DeactivatedUsage, KeySpec};
-use crate::model::keystore::{Health, Marker};
+use crate::model::keystore::{Health, Marker, OaepHash, Route, Wrapping};
 use crate::model::material::Envelope;
 use crate::model::protocol::{Cursor, Progress, Refusal, Report, Up, UpBody};
 use crate::model::step::Step;
@@ -73,6 +73,10 @@ pub(crate) fn envelope(intent: &Intent) -> Box<Envelope> {
         target: intent.keystore,
         generation: intent.generation,
         transport: Digest([3; 32]),
+        route: Route {
+            wrapping: Wrapping::Rfc5649,
+            oaep_hash: OaepHash::Sha256,
+        },
         wrapped_kek: vec![1],
         wrapped_key: vec![intent.fingerprint.value.0[0]],
         at: UnixMs(0),

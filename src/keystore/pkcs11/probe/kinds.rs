@@ -2,16 +2,18 @@
 
 use cryptoki_sys as sys;
 
+use crate::keystore::pkcs11::envelope;
 use crate::keystore::pkcs11::failure::rv_name;
 use crate::keystore::pkcs11::generate::{hidden_class, make};
 use crate::keystore::pkcs11::mechanism::{self, session_key};
-use crate::keystore::pkcs11::names::SCRATCH;
+use crate::keystore::pkcs11::names::{SCRATCH, named};
 use crate::keystore::pkcs11::object::{Object, attribute_of, discard};
-use crate::keystore::pkcs11::probe::wrapping::Wrapping;
-use crate::keystore::pkcs11::raw::{CallFailed, Handle, Session};
+use crate::keystore::pkcs11::probe::wrapping::Wrapper;
+use crate::keystore::pkcs11::raw::{CallFailed, Session};
+use crate::keystore::pkcs11::staged;
 use crate::keystore::pkcs11::template::Attribute;
 use crate::keystore::pkcs11::token::Pkcs11Token;
-use crate::keystore::pkcs11::trial::{Learned, Trial, scratch_spec};
+use crate::keystore::pkcs11::trial::{Learned, Trial, make_usable, scratch_spec};
 use crate::model::capabilities::{Capabilities, FlagChange, KindCapabilities, Unwrap, UsageTrial};
 use crate::model::job::TokenFailure;
 use crate::model::key::{Algorithm, KeySpec, Usage, UsageSet};
@@ -30,7 +32,7 @@ const SIZES: [(Algorithm, &[u32]); 5] = [
 pub(super) fn try_kinds(
     token: &mut Pkcs11Token,
     session: &Session,
-    wrapping: &Wrapping,
+    wrapper: &Wrapper,
     capabilities: &Capabilities,
 ) -> Result<Vec<KindCapabilities>, TokenFailure> {
     let mut kinds = Vec::new();
@@ -50,7 +52,7 @@ pub(super) fn try_kinds(
             continue;
         }
         kind.sizes.sort_unstable();
-        kind.unwrap = unwrap(session, wrapping, *first, capabilities);
+        kind.unwrap = unwrap(session, wrapper, *first);
         kind.usages = usages(token, session, *first, capabilities)?;
         kinds.push(kind);
     }
@@ -79,65 +81,33 @@ fn sizes_of(token: &Pkcs11Token, session: &Session, specs: &[KeySpec]) -> Vec<u3
 }
 
 /// Wraps a key of the kind and unwraps it as an install does: hidden, and with all usage off.
-fn unwrap(
-    session: &Session,
-    wrapping: &Wrapping,
-    spec: KeySpec,
-    capabilities: &Capabilities,
-) -> Unwrap {
-    let attempt = || -> Option<Unwrap> {
-        let mechanism = wrapping.mechanism()?;
-        let made = make(session, spec, UsageSet::NONE, true).ok()?;
-        let blob = session.wrap(&mechanism, wrapping.wrapper, made.key).ok()?;
-        let template = session_key(
-            hidden_class(spec),
-            mechanism::key_type(spec),
-            UsageSet::NONE,
-            false,
-        );
-        let key = session
-            .unwrap(&mechanism, wrapping.wrapper, &blob, &template)
-            .ok()?;
-        if is_hidden(session, key)? {
-            return Some(Unwrap::Honest);
+fn unwrap(session: &Session, wrapper: &Wrapper, spec: KeySpec) -> Unwrap {
+    let attempt = || -> Result<Unwrap, TokenFailure> {
+        let Some(mechanism) = wrapper.mechanism() else {
+            return Ok(Unwrap::Impossible);
+        };
+        let made = make(session, spec, UsageSet::NONE, true)?;
+        let public = made.public.as_ref().map(|(_, part)| part);
+        let blob = session.wrap(&mechanism, wrapper.key, made.key)?;
+        let (class, kind) = (hidden_class(spec), mechanism::key_type(spec));
+        let template = session_key(class, kind, UsageSet::NONE, false);
+        let from = (template.as_slice(), public);
+        let key = envelope::unwrap(session, &mechanism, wrapper.key, &blob, from)?;
+        if staged::is_hidden(session, key)? {
+            return Ok(Unwrap::Honest);
         }
-        repair(session, key).ok()?;
-        (is_hidden(session, key)? && capabilities.copy).then_some(Unwrap::Staged)
+        staged::put_right(session, key)?;
+        // The scratch name stays, so that a crash here leaves nothing that the next trials do not clear.
+        let copy = staged::copy_to_token(session, key, &named(SCRATCH))?;
+        let is_hidden = staged::is_hidden(session, copy)?;
+        discard(session, copy, SCRATCH.as_bytes())?;
+        Ok(if is_hidden {
+            Unwrap::Staged
+        } else {
+            Unwrap::Impossible
+        })
     };
     attempt().unwrap_or(Unwrap::Impossible)
-}
-
-/// All usage off, sensitive, not extractable, and the value does not come out.
-fn is_hidden(session: &Session, key: Handle) -> Option<bool> {
-    let object = Object::read(session, key).ok()??;
-    let secret = match object.facts.class {
-        ObjectClass::Secret => (sys::CKA_VALUE, 64),
-        ObjectClass::Private | ObjectClass::Public => (sys::CKA_PRIVATE_EXPONENT, 512),
-    };
-    let told = session.read(key, &[secret]);
-    let comes_out = told.is_ok_and(|values| {
-        values
-            .bytes(secret.0)
-            .is_some_and(|value| !value.is_empty())
-    });
-    Some(object.is_inert() && !comes_out)
-}
-
-fn repair(session: &Session, key: Handle) -> Result<(), CallFailed> {
-    let Some(object) = Object::read(session, key)? else {
-        return Ok(());
-    };
-    let off = object.facts.usage.iter();
-    let mut changes: Vec<Attribute> = off
-        .map(|usage| Attribute::flag(attribute_of(usage), false))
-        .collect();
-    if object.facts.sensitive != Some(true) {
-        changes.push(Attribute::flag(sys::CKA_SENSITIVE, true));
-    }
-    if object.facts.extractable != Some(false) {
-        changes.push(Attribute::flag(sys::CKA_EXTRACTABLE, false));
-    }
-    session.set(key, &changes)
 }
 
 /// Makes a key with all usages on, and switches off one after the other.
@@ -147,7 +117,7 @@ fn usages(
     spec: KeySpec,
     capabilities: &Capabilities,
 ) -> Result<Vec<UsageTrial>, TokenFailure> {
-    let Ok(made) = make(session, spec, UsageSet::of(&Usage::ALL), false) else {
+    let Ok(made) = make_usable(session, spec) else {
         return Ok(Vec::new());
     };
     let public = made.public.as_ref().map(|(_, part)| part);

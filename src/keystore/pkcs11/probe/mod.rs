@@ -23,24 +23,24 @@ pub(crate) fn try_out(
     kek: Option<Handle>,
 ) -> Result<Capabilities, TokenFailure> {
     clear(session)?;
-    let wrapping = wrapping::try_wrapping(token, session, transport, kek)?;
+    let wrapper = wrapping::try_wrapping(token, session, transport, kek)?;
     let mut capabilities = Capabilities {
         trials: TRIALS,
         mechanisms: token.mechanisms(),
-        rfc5649: wrapping.rfc5649,
-        cbc_pad: wrapping.cbc_pad,
-        oaep_hash: wrapping.oaep_hash,
+        rfc5649: wrapper.rfc5649,
+        cbc_pad: wrapper.cbc_pad,
+        oaep_hashes: wrapper.oaep_hashes.clone(),
         copyable: objects::copyable(session)?,
         modifiable: objects::modifiable(session)?,
-        unextractable: objects::unextractable(session, &wrapping),
-        digest_key: wrapping.digest_key,
+        unextractable: objects::unextractable(session, &wrapper),
+        digest_key: wrapper.digest_key,
         copy: objects::copy(session)?,
         duplicates: objects::duplicates(session)?,
         atomic_set: objects::atomic_set(session)?,
         sessions: objects::sessions(token),
         kinds: Vec::new(),
     };
-    capabilities.kinds = kinds::try_kinds(token, session, &wrapping, &capabilities)?;
+    capabilities.kinds = kinds::try_kinds(token, session, &wrapper, &capabilities)?;
     clear(session)?;
     Ok(capabilities)
 }

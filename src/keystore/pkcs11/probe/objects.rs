@@ -7,7 +7,7 @@ use crate::keystore::pkcs11::mechanism::session_key;
 use crate::keystore::pkcs11::names::{SCRATCH, named};
 use crate::keystore::pkcs11::object::{class_number, discard, matching, usage_attributes};
 use crate::keystore::pkcs11::probe::clear;
-use crate::keystore::pkcs11::probe::wrapping::Wrapping;
+use crate::keystore::pkcs11::probe::wrapping::Wrapper;
 use crate::keystore::pkcs11::raw::{CallFailed, Handle, Session};
 use crate::keystore::pkcs11::template::{Attribute, Mechanism};
 use crate::keystore::pkcs11::token::Pkcs11Token;
@@ -68,14 +68,14 @@ pub(super) fn modifiable(session: &Session) -> Result<bool, TokenFailure> {
 }
 
 /// Whether a key that is not extractable is not wrapped. Nothing where nothing wraps.
-pub(super) fn unextractable(session: &Session, wrapping: &Wrapping) -> Option<bool> {
-    let mechanism = wrapping.mechanism()?;
+pub(super) fn unextractable(session: &Session, wrapper: &Wrapper) -> Option<bool> {
+    let mechanism = wrapper.mechanism()?;
     let mut template = session_key(ObjectClass::Secret, sys::CKK_AES, UsageSet::NONE, false);
     template.push(Attribute::number(sys::CKA_VALUE_LEN, 32));
     let key = session
         .generate(&Mechanism::plain(sys::CKM_AES_KEY_GEN), &template)
         .ok()?;
-    let wrapped = session.wrap(&mechanism, wrapping.wrapper, key);
+    let wrapped = session.wrap(&mechanism, wrapper.key, key);
     discard(session, key, SCRATCH.as_bytes()).ok()?;
     Some(wrapped.is_err())
 }

@@ -33,9 +33,9 @@ type Bytes = Zeroizing<[u8; 32]>;
 
 /// What was found, and the key that it was tried with.
 #[derive(Debug)]
-pub(super) struct Wrapping {
-    /// The hash that the transport key takes.
-    pub(super) oaep_hash: OaepHash,
+pub(super) struct Wrapper {
+    /// The hashes that the transport key takes, the best first.
+    pub(super) oaep_hashes: Vec<OaepHash>,
     /// The number that is RFC 5649.
     pub(super) rfc5649: Option<u64>,
     /// Whether AES-CBC-PAD opens what software wrapped.
@@ -43,10 +43,10 @@ pub(super) struct Wrapping {
     /// Whether C_DigestKey gives what the bytes give.
     pub(super) digest_key: bool,
     /// An AES-256 session key that may wrap and unwrap.
-    pub(super) wrapper: Handle,
+    pub(super) key: Handle,
 }
 
-impl Wrapping {
+impl Wrapper {
     /// A mechanism by which the wrapper wraps and unwraps.
     pub(super) fn mechanism(&self) -> Option<Mechanism> {
         match self.rfc5649 {
@@ -62,15 +62,15 @@ pub(super) fn try_wrapping(
     session: &Session,
     transport: &Transport,
     kek: Option<Handle>,
-) -> Result<Wrapping, TokenFailure> {
+) -> Result<Wrapper, TokenFailure> {
     let outer = random()?;
-    let (oaep_hash, wrapper) = try_oaep(session, transport, &outer)?;
-    Ok(Wrapping {
-        oaep_hash,
+    let (oaep_hashes, wrapper) = try_oaep(session, transport, &outer)?;
+    Ok(Wrapper {
+        oaep_hashes,
         rfc5649: try_rfc5649(token, session, wrapper, &outer, kek)?,
         cbc_pad: try_cbc_pad(token, session, wrapper, &outer)?,
         digest_key: digests(token, wrapper, &outer),
-        wrapper,
+        key: wrapper,
     })
 }
 
@@ -91,19 +91,26 @@ fn try_oaep(
     session: &Session,
     transport: &Transport,
     outer: &Bytes,
-) -> Result<(OaepHash, Handle), TokenFailure> {
+) -> Result<(Vec<OaepHash>, Handle), TokenFailure> {
     let usage = UsageSet::of(&[Usage::Wrap, Usage::Unwrap]);
     let template = session_key(ObjectClass::Secret, sys::CKK_AES, usage, false);
     let private = transport.private.facts.handle;
-    let mut last = None;
-    for hash in [OaepHash::Sha256, OaepHash::Sha1] {
+    let (mut hashes, mut keys, mut last) = (Vec::new(), Vec::new(), None);
+    for hash in OaepHash::ALL {
         let wrapped = oaep_by_software(&transport.spki, hash, outer.as_slice())?;
         match session.unwrap(&mechanism::oaep(hash), private, &wrapped, &template) {
-            Ok(key) => return Ok((hash, key)),
-            Err(failed) => last = Some(blob_failure(failed)),
+            Ok(key) => {
+                hashes.push(hash);
+                keys.push(key);
+            }
+            Err(failed) => last = Some(blob_failure(session, failed, private)),
         }
     }
-    Err(last.unwrap_or_else(|| refused("probe", "no OAEP hash was tried")))
+    // The others end with the session.
+    match (keys.first(), last) {
+        (Some(key), _) => Ok((hashes, *key)),
+        (None, last) => Err(last.unwrap_or_else(|| refused("probe", "no OAEP hash was tried"))),
+    }
 }
 
 /// RSA-OAEP by software, as another keystore's token would do it.
@@ -195,9 +202,18 @@ fn try_cbc_pad(
         Some(blob)
     };
     let blob = by_software().ok_or_else(|| refused("probe", "AES-CBC by software failed"))?;
-    let template = session_key(ObjectClass::Secret, sys::CKK_AES, UsageSet::NONE, true);
     let mechanism = mechanism::cbc_pad(iv);
-    let Ok(key) = session.unwrap(&mechanism, outer_key, &blob, &template) else {
+    let unwrap = |extractable| {
+        let template = session_key(
+            ObjectClass::Secret,
+            sys::CKK_AES,
+            UsageSet::NONE,
+            extractable,
+        );
+        session.unwrap(&mechanism, outer_key, &blob, &template)
+    };
+    // opencryptoki lets nobody ask for keys that may leave it.
+    let Ok(key) = unwrap(true).or_else(|_refused| unwrap(false)) else {
         return Ok(false);
     };
     let same = session
