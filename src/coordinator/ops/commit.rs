@@ -69,7 +69,9 @@ impl Draft {
                 | Write::KeyDelete { .. }
                 | Write::CopyInsert { .. }
                 | Write::CopyAdd { .. }
-                | Write::CopiesErase { .. } => None,
+                | Write::CopiesErase { .. }
+                | Write::IgnorePut(_)
+                | Write::IgnoreDelete { .. } => None,
             })
             .collect()
     }

@@ -74,6 +74,7 @@ impl Ops {
                 is_target: wish.is_target,
                 since: at,
                 revision: key.revision,
+                adoption: None,
             }),
             expected: before.map(|instance| instance.intent.generation),
         })
