@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::model::adoption::{Adoption, AdoptionRecord};
+use crate::model::adoption::{Adoption, AdoptionRecord, FoundKey};
 use crate::model::desired::CKA_ID_BYTES_MAX;
 use crate::model::finding::KeyFinding;
 use crate::model::ids::KeystoreId;
@@ -21,17 +21,6 @@ const CKK_GENERIC_SECRET: u64 = 0x10;
 const CKK_DES3: u64 = 0x15;
 /// CKK_AES.
 const CKK_AES: u64 = 0x1f;
-
-/// One key on a token: all objects that share a CKA_ID. Objects without one share a label instead.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct FoundKey {
-    /// CKA_ID; may be empty.
-    pub cka_id: Vec<u8>,
-    /// CKA_LABEL of what hides the key, else of its public half.
-    pub label: String,
-    /// Its objects: secret, private, public.
-    pub objects: Vec<ObjectFacts>,
-}
 
 /// Why a key cannot be adopted as it is. Each is for a person to put right on the token.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -104,54 +93,12 @@ pub fn found_keys(objects: &[ObjectFacts]) -> Vec<FoundKey> {
 }
 
 impl FoundKey {
-    /// The key of these objects, which share a CKA_ID; none: there are none.
-    #[must_use]
-    pub fn of(mut objects: Vec<ObjectFacts>) -> Option<Self> {
-        objects.sort_by(|a, b| (a.class, &a.label, a.handle).cmp(&(b.class, &b.label, b.handle)));
-        let first = objects.first()?;
-        Some(Self {
-            cka_id: first.cka_id.clone(),
-            label: first.label.clone(),
-            objects,
-        })
-    }
-
     fn only(&self, class: ObjectClass) -> Option<&ObjectFacts> {
         self.objects.iter().find(|facts| facts.class == class)
     }
 
     fn count(&self, class: ObjectClass) -> usize {
         self.objects.iter().filter(|o| o.class == class).count()
-    }
-
-    /// Usages that are on, of all its objects.
-    #[must_use]
-    pub fn usage(&self) -> UsageSet {
-        let on = self.objects.iter().flat_map(|facts| facts.usage.iter());
-        UsageSet::of(&on.collect::<Vec<_>>())
-    }
-
-    /// Whether CKA_SENSITIVE is on wherever the key hides; what the token does not tell counts as off. None: nothing hides.
-    #[must_use]
-    pub fn sensitive(&self) -> Option<bool> {
-        self.hidden(|facts| facts.sensitive == Some(true))
-    }
-
-    /// Whether CKA_EXTRACTABLE is on anywhere; what the token does not tell counts as on. None: nothing hides.
-    #[must_use]
-    pub fn extractable(&self) -> Option<bool> {
-        self.hidden(|facts| facts.extractable == Some(false))
-            .map(|is_kept_in| !is_kept_in)
-    }
-
-    fn hidden(&self, test: impl Fn(&ObjectFacts) -> bool) -> Option<bool> {
-        let mut hidden = self
-            .objects
-            .iter()
-            .filter(|facts| facts.class != ObjectClass::Public)
-            .peekable();
-        hidden.peek()?;
-        Some(hidden.all(test))
     }
 
     /// Algorithm and size, as far as its objects tell.

@@ -6,7 +6,7 @@ use crate::model::canonical::Canonical;
 use crate::model::ids::KeystoreId;
 use crate::model::key::{KeySpec, UsageSet};
 use crate::model::material::{Signed, Statement};
-use crate::model::observed::Fingerprint;
+use crate::model::observed::{Fingerprint, ObjectClass, ObjectFacts};
 use crate::model::vault::UnixMs;
 
 /// Most keys that one `Examine` names: each costs the token a fingerprint.
@@ -14,6 +14,61 @@ pub const EXAMINE_KEYS_MAX: usize = 50;
 
 /// Longest reason for ignoring a key, characters.
 pub const REASON_CHARS_MAX: usize = 200;
+
+/// One key on a token: all objects that share a CKA_ID. Objects without one share a label instead.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FoundKey {
+    /// CKA_ID; may be empty.
+    pub cka_id: Vec<u8>,
+    /// CKA_LABEL of what hides the key, else of its public half.
+    pub label: String,
+    /// Its objects: secret, private, public.
+    pub objects: Vec<ObjectFacts>,
+}
+
+impl FoundKey {
+    /// The key of these objects, which share a CKA_ID; none: there are none.
+    #[must_use]
+    pub fn of(mut objects: Vec<ObjectFacts>) -> Option<Self> {
+        objects.sort_by(|a, b| (a.class, &a.label, a.handle).cmp(&(b.class, &b.label, b.handle)));
+        let first = objects.first()?;
+        Some(Self {
+            cka_id: first.cka_id.clone(),
+            label: first.label.clone(),
+            objects,
+        })
+    }
+
+    /// Usages that are on, of all its objects.
+    #[must_use]
+    pub fn usage(&self) -> UsageSet {
+        let on = self.objects.iter().flat_map(|facts| facts.usage.iter());
+        UsageSet::of(&on.collect::<Vec<_>>())
+    }
+
+    /// Whether CKA_SENSITIVE is on wherever the key hides; what the token does not tell counts as off. None: nothing hides.
+    #[must_use]
+    pub fn sensitive(&self) -> Option<bool> {
+        self.hidden(|facts| facts.sensitive == Some(true))
+    }
+
+    /// Whether CKA_EXTRACTABLE is on anywhere; what the token does not tell counts as on. None: nothing hides.
+    #[must_use]
+    pub fn extractable(&self) -> Option<bool> {
+        self.hidden(|facts| facts.extractable == Some(false))
+            .map(|is_kept_in| !is_kept_in)
+    }
+
+    fn hidden(&self, test: impl Fn(&ObjectFacts) -> bool) -> Option<bool> {
+        let mut hidden = self
+            .objects
+            .iter()
+            .filter(|facts| facts.class != ObjectClass::Public)
+            .peekable();
+        hidden.peek()?;
+        Some(hidden.all(test))
+    }
+}
 
 /// A key on a token that an agent is asked to examine.
 #[derive(Debug, Clone, PartialEq, Eq)]

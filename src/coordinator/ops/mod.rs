@@ -7,6 +7,7 @@
 //! entry and operation in ONE `Store::commit` (`commit`), wake the keystores concerned, answer with what is known now.
 
 pub mod access;
+pub mod adopt;
 pub mod audit;
 pub mod auth;
 pub mod birth;
@@ -16,12 +17,15 @@ pub mod differences;
 pub mod entropy;
 pub mod errors;
 pub mod fleet;
+pub mod found;
+pub mod ignore;
 pub mod intents;
 pub mod keys;
 pub mod keystore_removal;
 pub mod keystores;
 pub mod lifecycle;
 pub mod lists;
+mod material;
 pub mod naming;
 pub mod plan;
 pub mod ready;

@@ -16,7 +16,8 @@ impl Ops {
     /// Makes exactly these keystores the key's targets, by hand: it no longer follows its template.
     ///
     /// # Errors
-    /// `Invalid` for a keystore of another vault; `StateConflict` for a destroyed key; `EtagMismatch`.
+    /// `Invalid` for a keystore of another vault; `StateConflict` for a destroyed key; `EtagMismatch`; `Refused` with
+    /// `no_repository_copy` for a keystore that the key cannot get to.
     pub async fn key_targets_put(
         &self,
         call: &Call,
@@ -26,6 +27,7 @@ impl Ops {
         call.authorise(Permission::KeyDistribute, None)?;
         let key = self.key_record(id).await?;
         self.check_new_targets(&key, &targets).await?;
+        self.check_distributable(&key, &targets).await?;
         self.key_change(call, id, "key.targets", |key, _template| {
             retarget(key, targets.clone(), true)
         })
@@ -46,6 +48,7 @@ impl Ops {
         let key = self.key_record(id).await?;
         self.check_target(key.vault, keystore).await?;
         self.check_targets(key.targets.len().saturating_add(1))?;
+        self.check_distributable(&key, &[keystore].into()).await?;
         self.key_change(call, id, "key.assign", |key, _template| {
             let mut targets = key.targets.clone();
             targets.insert(keystore);
@@ -86,6 +89,7 @@ impl Ops {
         call.authorise(Permission::KeyDistribute, None)?;
         let key = self.key_record(id).await?;
         let targets = self.template_targets(&key).await?;
+        self.check_distributable(&key, &targets).await?;
         if dry_run {
             call.check_revision(key.revision)?;
             let mut would = key;
