@@ -11,6 +11,9 @@ use crate::model::key::{Algorithm, KeyClass, KeySpec, Usage, UsageSet};
 use crate::model::observed::{Found, ObjectClass, ObjectFacts};
 use crate::model::vault::UnixMs;
 
+/// Longest label of a key that is adopted, bytes, after it was made printable: it travels and is kept with every intent.
+pub const LABEL_BYTES_MAX: usize = 1024;
+
 /// CKK_RSA (PKCS#11 v3.1, 4.2 and the header).
 const CKK_RSA: u64 = 0x00;
 /// CKK_EC.
@@ -31,6 +34,9 @@ pub enum Unadoptable {
     /// Too long to be handled.
     #[error("its CKA_ID has more than {CKA_ID_BYTES_MAX} bytes")]
     LongId,
+    /// Longer than any label ought to be.
+    #[error("its label has more than {LABEL_BYTES_MAX} bytes")]
+    LongLabel,
     /// Several objects of one class.
     #[error("more than one {} has its CKA_ID: which one is meant cannot be told", .0.name())]
     Duplicated(ObjectClass),
@@ -63,6 +69,7 @@ impl Unadoptable {
     pub const fn code(&self) -> &'static str {
         match self {
             Self::NoId | Self::LongId => "unusable_cka_id",
+            Self::LongLabel => "unusable_label",
             Self::Duplicated(_) | Self::Mixed(_) => "duplicated_cka_id",
             Self::HalfPair(_) => "half_pair",
             Self::UnknownKind(_) => "unknown_key_type",
@@ -149,6 +156,9 @@ impl FoundKey {
         }
         if self.cka_id.len() > CKA_ID_BYTES_MAX {
             return Err(Unadoptable::LongId);
+        }
+        if self.label.len() > LABEL_BYTES_MAX {
+            return Err(Unadoptable::LongLabel);
         }
         self.check_number()?;
         let spec = self.spec()?;

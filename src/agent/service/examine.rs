@@ -49,8 +49,8 @@ fn said(
         Ok(record) if record.spec == key.spec && record.label == key.label => {
             Examined::Known(Box::new(shared.identity.sign(record)))
         }
-        Ok(record) => Examined::Unknown {
-            why: format!("it is {} {:?} now: look again", record.spec, record.label),
+        Ok(_other) => Examined::Unknown {
+            why: "its kind or its label is another now: look again".to_owned(),
         },
         Err(why) => Examined::Unknown {
             why: why.to_string(),

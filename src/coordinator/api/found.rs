@@ -41,11 +41,15 @@ async fn list(
     let states = parameters.take_as("state", must, states)?;
     let must = "aes, des, ec, hmac or rsa";
     let algorithm = parameters.take_as("algorithm", must, Algorithm::from_name)?;
+    let must = "at most 1024 bytes";
+    let label = parameters.take_as("label_in_keystore", must, |text| {
+        (text.len() <= found_body::PATTERN_BYTES_MAX).then(|| text.to_owned())
+    })?;
     let query = FoundQuery {
         states: states.unwrap_or_else(|| vec![FoundState::Unmanaged]),
         select: Select {
             cka_id: None,
-            label: parameters.take("label_in_keystore"),
+            label,
             algorithm,
         },
         fingerprints: parameters.take_flag("fingerprints")?,

@@ -16,6 +16,9 @@ use crate::rest::found as rest;
 use crate::rest::managed_key::VerificationPattern;
 use crate::rest::status::Phase;
 
+/// Longest pattern of a label, bytes.
+pub(crate) const PATTERN_BYTES_MAX: usize = 1024;
+
 /// Which keys a request means. Saying nothing means none, never all.
 pub(crate) fn select(
     cka_id: Option<&str>,
@@ -29,6 +32,10 @@ pub(crate) fn select(
     if ways.into_iter().filter(|way| *way).count() != 1 {
         let must = "say which keys by key_id_in_keystore, or by label_in_keystore and algorithm, or by all: true";
         return Err(Refusal::field(field, "missing_field", must));
+    }
+    if label.is_some_and(|pattern| pattern.len() > PATTERN_BYTES_MAX) {
+        let must = format!("at most {PATTERN_BYTES_MAX} bytes");
+        return Err(Refusal::field("label_in_keystore", "too_long", must));
     }
     let cka_id = cka_id.map(from_hex).map(|id| {
         id.filter(|bytes| !bytes.is_empty())

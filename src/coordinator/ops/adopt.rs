@@ -148,6 +148,8 @@ impl Ops {
         dry_run: bool,
         wait: Duration,
     ) -> Result<Done<AdoptionView>, OpsError> {
+        // Before anything is read: who may not is not told what there is.
+        call.authorise(Permission::KeyGenerate, None)?;
         let keystore = self.keystore_record(id).await?;
         call.authorise(Permission::KeyGenerate, Some(keystore.vault))?;
         call.authorise(Permission::KeyDistribute, Some(keystore.vault))?;
@@ -536,8 +538,11 @@ impl Adopting<'_> {
     }
 
     fn note(&mut self) {
-        let count = self.here.len();
-        self.draft.detail = format!("{}: {count} keys", self.keystore.name);
+        let keys = match self.here.len() {
+            1 => "1 key".to_owned(),
+            count => format!("{count} keys"),
+        };
+        self.draft.detail = format!("{}: {keys}", self.keystore.name);
         self.draft.wake = vec![self.keystore.id];
     }
 }

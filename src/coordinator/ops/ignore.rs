@@ -12,8 +12,8 @@ use crate::model::adoption::{FoundKey, Ignored, REASON_CHARS_MAX};
 use crate::model::ids::KeystoreId;
 use crate::model::text::hex;
 
-/// Most keys that one request leaves to others, or takes back.
-pub const IGNORE_KEYS_MAX: usize = 10_000;
+/// Most keys of one keystore that are left to others: as many as an agent tells of.
+pub const IGNORED_MAX: usize = 20_000;
 
 impl Ops {
     /// Leaves keys to others: they count as unmanaged no longer. Gives those that it now is so of.
@@ -37,12 +37,17 @@ impl Ops {
             ignored.retain(|key| select.fits(key));
             return Ok(earlier.done(ignored));
         }
+        let already = strangers.ignored.len();
         let again = strangers.ignored.into_iter().map(|(key, _)| key);
         let mut keys: Vec<FoundKey> = strangers.unmanaged;
         // The reason of one that is named may be said anew.
         keys.extend(again.filter(|_| select.cka_id.is_some()));
         keys.retain(|key| select.fits(key));
-        check_number(select, &keys)?;
+        check_named(select, &keys)?;
+        if keys.len().saturating_add(already) > IGNORED_MAX {
+            let most = format!("at most {IGNORED_MAX} keys of a keystore are ignored");
+            return Err(OpsError::invalid("label_in_keystore", "too_many", most));
+        }
         let at = clock::unix_ms();
         let writes = keys.iter().map(|key| {
             Write::IgnorePut(Ignored {
@@ -78,7 +83,7 @@ impl Ops {
         let strangers = self.strangers(id, &self.fleet.live_keystore(id)).await?;
         let mut keys: Vec<FoundKey> = strangers.ignored.into_iter().map(|(key, _)| key).collect();
         keys.retain(|key| select.fits(key));
-        check_number(select, &keys)?;
+        check_named(select, &keys)?;
         let writes = keys.iter().map(|key| Write::IgnoreDelete {
             keystore: id,
             cka_id: key.cka_id.clone(),
@@ -114,13 +119,9 @@ fn check_reason(reason: &str) -> Result<(), OpsError> {
     Err(OpsError::invalid("reason", "invalid_reason", must))
 }
 
-fn check_number(select: &Select, keys: &[FoundKey]) -> Result<(), OpsError> {
+fn check_named(select: &Select, keys: &[FoundKey]) -> Result<(), OpsError> {
     if keys.is_empty() && select.cka_id.is_some() {
         return Err(no_such_key());
-    }
-    if keys.len() > IGNORE_KEYS_MAX {
-        let most = format!("at most {IGNORE_KEYS_MAX} keys at once: say which");
-        return Err(OpsError::invalid("label_in_keystore", "too_many", most));
     }
     Ok(())
 }

@@ -307,7 +307,11 @@ impl Ops {
         let vault_name = self.vault_record(record.vault).await?.name;
         let live = self.fleet.live_keystore(record.id);
         let health = HealthView::of(&live);
-        let unmanaged = self.strangers(record.id, &live).await?.unmanaged.len();
+        let unmanaged = if live.unmanaged.is_empty() {
+            0
+        } else {
+            self.strangers(record.id, &live).await?.unmanaged.len()
+        };
         Ok(KeystoreView {
             unmanaged,
             record,

@@ -72,6 +72,7 @@ fn what_cannot_be_adopted_says_why() {
     let check = |told: String, expected: &str| assert!(told.ends_with(expected), "{told}");
     check(change(|o| o.cka_id.clear()), ": unusable_cka_id");
     check(change(|o| o.cka_id = vec![1; 65]), ": unusable_cka_id");
+    check(change(|o| o.label = "x".repeat(1025)), ": unusable_label");
     check(change(|o| o.key_type = None), ": unknown_key_type");
     check(change(|o| o.key_type = Some(0x2b)), ": unknown_key_type");
     check(change(|o| o.bits = None), ": unknown_key_type");
