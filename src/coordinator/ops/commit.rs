@@ -86,6 +86,7 @@ impl Draft {
                 | Write::CopyInsert { .. }
                 | Write::CopyAdd { .. }
                 | Write::CopiesErase { .. }
+                | Write::MaterialAlone { .. }
                 | Write::IgnorePut(_)
                 | Write::IgnoreDelete { .. } => None,
             })

@@ -8,6 +8,7 @@
 
 pub mod access;
 pub mod adopt;
+mod adopting;
 pub mod audit;
 pub mod auth;
 pub mod birth;

@@ -107,6 +107,12 @@ pub enum Write {
         instance: Box<Instance>,
         expected: Option<Generation>,
     },
+    /// Nothing, if no other key of the vault that is not destroyed has that material; else `Conflict`.
+    MaterialAlone {
+        vault: VaultId,
+        material: Fingerprint,
+        key: KeyId,
+    },
     /// A key on a token that is left to others; one that was so before gets the new reason.
     IgnorePut(Ignored),
     /// It is not any more; `Conflict` if it was not.

@@ -513,3 +513,35 @@ async fn ignored_keys_are_adopted_by_nobody() {
     house.template("H", Algorithm::Hmac, 256).await;
     house.adopted("a", &by_id(1)).await;
 }
+
+#[tokio::test]
+async fn whoever_is_slower_finds_it_managed_or_joins() {
+    for _ in 0..20 {
+        let house = House::furnished().await;
+        house.strays("a", &[secret(1, "one name", "m")]);
+        house.strays("b", &[secret(2, "other name", "m")]);
+        let (first, again, there) = (by_id(1), by_id(1), by_id(2));
+        let (a, also_a, b) = tokio::join!(
+            house.adopt("a", &first),
+            house.adopt("a", &again),
+            house.adopt("b", &there)
+        );
+        let mut keys = std::collections::BTreeSet::new();
+        let mut made = 0;
+        for view in [a, also_a, b] {
+            match &view.unwrap().outcomes[0].result {
+                AdoptionResult::Adopted(key) => {
+                    made += 1;
+                    keys.insert(key.id);
+                }
+                AdoptionResult::Joined(key) | AdoptionResult::Managed(key) => {
+                    keys.insert(key.id);
+                }
+                AdoptionResult::Refused(why) => panic!("{why}"),
+            }
+        }
+        assert_eq!((keys.len(), made), (1, 1), "one key, made once");
+        let id = *keys.iter().next().unwrap();
+        assert_eq!(phase(&house.settled(id).await), "in_step 2/2");
+    }
+}

@@ -8,6 +8,7 @@ use lockstep::model::canonical::sha256;
 use lockstep::model::desired::{Instance, Want};
 use lockstep::model::ids::{Generation, KeystoreId, Revision};
 use lockstep::model::key::ManagedKey;
+use lockstep::model::lifecycle::ManagedState;
 use lockstep::model::material::Signed;
 use lockstep::model::observed::{Fingerprint, FingerprintMethod};
 use lockstep::model::vault::UnixMs;
@@ -78,13 +79,37 @@ pub(crate) async fn material(store: &dyn Store) {
     let elsewhere = estate(store).await;
     let there = found(elsewhere.vault.id, fingerprint()).await.unwrap();
     assert_eq!(there, [elsewhere.key]);
+    // A second key of one material is seen in the very commit that would make it.
+    let rival = records::key(&template, "rival");
+    let alone = |material| Write::MaterialAlone {
+        vault: vault.id,
+        material,
+        key: rival.id,
+    };
+    let insert = Write::KeyInsert(Box::new(rival.clone()));
+    let refused = store
+        .commit(change(vec![insert, alone(fingerprint())]))
+        .await;
+    assert_eq!(refused, Err(conflict("key", key.id)));
+    assert_eq!(store.key(rival.id).await.unwrap(), None);
+    try_one(store, alone(spki)).await.unwrap();
     // It follows the record.
     let mut changed = key.clone();
-    changed.fingerprint = other.fingerprint;
+    changed.state = ManagedState::Destroyed;
     changed.revision = Revision(2);
     let update = Write::KeyUpdate {
-        record: Box::new(changed),
+        record: Box::new(changed.clone()),
         expected: Revision(1),
+    };
+    store
+        .commit(change(vec![update, alone(fingerprint())]))
+        .await
+        .unwrap();
+    changed.fingerprint = other.fingerprint;
+    changed.revision = Revision(3);
+    let update = Write::KeyUpdate {
+        record: Box::new(changed),
+        expected: Revision(2),
     };
     try_one(store, update).await.unwrap();
     assert_eq!(found(vault.id, fingerprint()).await.unwrap(), []);

@@ -55,6 +55,26 @@ pub(crate) fn ignored(sql: &Connection, keystore: KeystoreId) -> Result<Vec<Igno
     )
 }
 
+/// Refuses a second key of one material.
+///
+/// # Errors
+/// `Conflict` if another key of the vault, not a destroyed one, has it.
+pub(crate) fn material_alone(
+    sql: &Connection,
+    vault: VaultId,
+    material: Fingerprint,
+    key: KeyId,
+) -> Result<(), StoreError> {
+    let mut keys = keys_of(sql, vault, material)?;
+    keys.retain(|other| other.id != key && !other.state.is_destroyed());
+    match keys.first() {
+        None => Ok(()),
+        Some(other) => Err(StoreError::Conflict {
+            what: format!("key/{}", other.id),
+        }),
+    }
+}
+
 /// Notes that a key is left to others.
 ///
 /// # Errors

@@ -70,6 +70,7 @@ fn record_of(write: &Write) -> Result<String, StoreError> {
         | Write::KeystoreDelete { .. }
         | Write::KeyDelete { .. }
         | Write::CopiesErase { .. }
+        | Write::MaterialAlone { .. }
         | Write::IgnoreDelete { .. } => Ok(String::new()),
     }
 }
@@ -138,6 +139,11 @@ fn write_one(sql: &Connection, write: &Write, text: &str) -> Result<(), StoreErr
             instance,
             expected,
         } => instance_put(sql, *key, instance, *expected, text),
+        Write::MaterialAlone {
+            vault,
+            material,
+            key,
+        } => adoption::material_alone(sql, *vault, *material, *key),
         Write::IgnorePut(ignored) => adoption::ignore_put(sql, ignored, text),
         Write::IgnoreDelete {
             keystore,
