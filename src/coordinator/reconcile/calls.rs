@@ -190,6 +190,10 @@ fn refused(status: &Status) -> FleetError {
             why: message.to_owned(),
         },
         Code::DeadlineExceeded | Code::Cancelled => FleetError::Late,
+        Code::Unimplemented => FleetError::Refused {
+            code: "agent_too_old".to_owned(),
+            reason: "the agent does not know this call: bring it up to date".to_owned(),
+        },
         _ => {
             let (code, reason) = message.split_once(':').unwrap_or(("refused", message));
             FleetError::Refused {
