@@ -2,9 +2,8 @@
 
 use serde::de::DeserializeOwned;
 
-use crate::rest::extension::{
-    AuditEntry, AuditList, DifferenceList, EstateDifference, UnmanagedList, UnmanagedObject,
-};
+use crate::rest::extension::{AuditEntry, AuditList, DifferenceList, EstateDifference};
+use crate::rest::found::{FoundKey, FoundKeyList};
 use crate::rest::keystore::{Keystore, KeystoreList};
 use crate::rest::list::PageInfo;
 use crate::rest::managed_key::{ManagedKey, ManagedKeyList};
@@ -38,6 +37,6 @@ listing!(
     KeystoreList.keystores: Keystore,
     ManagedKeyList.managed_keys: ManagedKey,
     DifferenceList.differences: EstateDifference,
-    UnmanagedList.objects: UnmanagedObject,
+    FoundKeyList.found_keys: FoundKey,
     AuditList.entries: AuditEntry,
 );

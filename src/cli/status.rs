@@ -129,7 +129,7 @@ fn proved(item: &StatusInKeystore, now: UnixMs) -> String {
     format!("{how}, {} ago", age(now, at))
 }
 
-/// A sentence for everything that is not as wanted.
+/// A sentence for everything that is not as wanted, or weak.
 fn reasons(items: &[StatusInKeystore]) -> Vec<String> {
     let mut told = Vec::new();
     for item in items {
@@ -139,6 +139,13 @@ fn reasons(items: &[StatusInKeystore]) -> Vec<String> {
         }
         for difference in &item.differences {
             told.push(format!("{name}: {}", sentence(difference)));
+        }
+        for finding in &item.findings {
+            let severity = finding.severity.name();
+            told.push(format!(
+                "{name}: {severity}: {}.",
+                printable(&finding.message)
+            ));
         }
     }
     told

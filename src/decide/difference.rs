@@ -3,6 +3,7 @@
 //! Two layers: [`findings`] compares facts on a token with a want, whatever is under way; [`differences`] says what that
 //! means, given how far our own change is.
 
+use crate::decide::found::is_weakened;
 use crate::decide::status::{Standing, standing};
 use crate::model::capabilities::Strategy;
 use crate::model::desired::{Instance, Intent, ObjectPlan, Want};
@@ -54,7 +55,7 @@ pub fn differences(
         .filter(|finding| Some(finding.reason) != covered)
         .filter_map(|finding| {
             let caused_by = caused(&standing, finding.reason)?;
-            let healed_by = healed(finding.reason);
+            let healed_by = healed_at(instance, finding.reason);
             Some((finding, caused_by, healed_by))
         });
     own.into_iter()
@@ -157,11 +158,24 @@ const fn caused(standing: &Standing<'_>, reason: Reason) -> Option<CausedBy> {
 fn findings_in(instance: &Instance, live: &Live) -> Vec<Finding> {
     live.report
         .as_ref()
-        .map(|report| {
-            let (target, seen) = (instance.is_target, &report.observation);
-            findings(&instance.intent, target, seen, report.strategy)
-        })
+        .map(|report| findings_at(instance, &report.observation, report.strategy))
         .unwrap_or_default()
+}
+
+/// [`findings`] of an instance. An adopted one owes the protection that it was adopted with, not what we would have given it.
+#[must_use]
+pub fn findings_at(
+    instance: &Instance,
+    observation: &Observation,
+    strategy: Strategy,
+) -> Vec<Finding> {
+    let mut all = findings(&instance.intent, instance.is_target, observation, strategy);
+    if let (Some(adoption), Observation::Present(found)) = (&instance.adoption, observation)
+        && !is_weakened(adoption, found)
+    {
+        all.retain(|finding| finding.reason != Reason::ProtectionWeakened);
+    }
+    all
 }
 
 /// What is wrong whether a key is to be enabled, disabled or gone.
@@ -386,6 +400,20 @@ fn protection(found: &Found) -> Option<Finding> {
             what,
         )
     })
+}
+
+/// As [`healed`]; what was lost of a key that the repository does not have, no sync brings back.
+fn healed_at(instance: &Instance, reason: Reason) -> HealedBy {
+    let is_lost = matches!(reason, Reason::Missing | Reason::HalfPair);
+    let is_only_there = instance
+        .adoption
+        .as_ref()
+        .is_some_and(|adoption| !adoption.in_repository);
+    if is_lost && is_only_there {
+        HealedBy::Operator
+    } else {
+        healed(reason)
+    }
 }
 
 /// What makes a finding good again: sync where the agent has a step for it, else a person.

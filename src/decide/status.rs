@@ -3,7 +3,7 @@
 //! In sync is said only of a fresh report of the live session whose applied generation and digest are the intent's, that is
 //! done, whose facts match class by class, and that is proved. Everything else has another name.
 
-use crate::decide::difference::{Failure, findings};
+use crate::decide::difference::{Failure, findings_at};
 use crate::model::desired::{Instance, Want};
 use crate::model::difference::{Seen, Status};
 use crate::model::ids::KeystoreId;
@@ -174,7 +174,7 @@ fn done<'a>(instance: &Instance, report: &Report) -> Standing<'a> {
         Observation::Present(found) => Some(found).filter(|found| !found.objects.is_empty()),
     };
     let seen = &report.observation;
-    if !findings(intent, instance.is_target, seen, report.strategy).is_empty() {
+    if !findings_at(instance, seen, report.strategy).is_empty() {
         return Standing::Drift;
     }
     // Nothing is there, and rightly so: a destroyed key, or one removed from here and gone since.

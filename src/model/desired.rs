@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::model::adoption::Adoption;
 use crate::model::canonical::Canonical;
 use crate::model::capabilities::Strategy;
 use crate::model::ids::{Digest, Generation, KeyVersionId, KeystoreId};
@@ -155,4 +156,7 @@ pub struct Instance {
     pub since: crate::model::vault::UnixMs,
     /// The key's revision that wrote it.
     pub revision: crate::model::ids::Revision,
+    /// Of one that others made: what was found. Its objects keep their CKA_ID, label and usage.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub adoption: Option<Box<Adoption>>,
 }

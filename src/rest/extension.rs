@@ -2,7 +2,6 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::model::key::Usage;
 use crate::rest::list::{IdRef, PageInfo};
 use crate::rest::status::{Difference, KeystoreRef};
 
@@ -104,42 +103,6 @@ pub struct EstateDifference {
     /// What.
     #[serde(flatten)]
     pub difference: Difference,
-}
-
-/// GET …/keystores/{id}/unmanaged
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct UnmanagedList {
-    /// Which part it is.
-    #[serde(flatten)]
-    pub page: PageInfo,
-    /// Keys on the token that nobody manages, as last told in the live session.
-    pub objects: Vec<UnmanagedObject>,
-}
-
-/// A key on a token that nobody manages.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct UnmanagedObject {
-    /// `secret_key`, `private_key` or `public_key`.
-    #[serde(rename = "type")]
-    pub kind: String,
-    /// CKA_KEY_TYPE, such as `0x1f`; missing: the token did not tell.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub key_type: Option<String>,
-    /// CKA_ID, lower-case hex.
-    pub key_id_in_keystore: String,
-    /// CKA_LABEL, made printable.
-    pub label_in_keystore: String,
-    /// Usages that are on.
-    pub usage: Vec<Usage>,
-    /// Bits, where the token tells.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub size: Option<u32>,
-    /// CKA_SENSITIVE.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub sensitive: Option<bool>,
-    /// CKA_EXTRACTABLE.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub extractable: Option<bool>,
 }
 
 /// GET …/audit

@@ -7,6 +7,7 @@
 pub mod capabilities;
 pub mod error;
 pub mod extension;
+pub mod found;
 pub mod kek;
 pub mod keystore;
 pub mod list;

@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use crate::model::difference::{CausedBy, HealedBy, Reason};
 use crate::model::observed::ProofKind;
 use crate::rest::error::ApiError;
+use crate::rest::found::Finding;
 
 /// GET …/status_in_keystores and answers of sync, verify and prove.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -131,6 +132,12 @@ pub struct StatusInKeystore {
     pub message: String,
     /// All that is not as wanted.
     pub differences: Vec<Difference>,
+    /// Of an adopted key: what is weak about it.
+    #[serde(default)]
+    pub findings: Vec<Finding>,
+    /// When it was adopted there; missing: Lockstep installed it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub adopted_at: Option<String>,
     /// When the token was last looked at.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed_at: Option<String>,

@@ -10,7 +10,12 @@ use crate::wire::key::{numbers_of, words_once};
 use crate::wire::limits::{SALT_BYTES_MAX, SIGNATURE_BYTES, SIGNER_BYTES, SPKI_BYTES_MAX};
 use crate::wire::v1;
 
-fn signed<T>(body: T, signer: Vec<u8>, signature: Vec<u8>) -> Result<Signed<T>, InvalidMessage> {
+/// A statement with a signer and a signature of the right lengths.
+pub(in crate::wire) fn signed<T>(
+    body: T,
+    signer: Vec<u8>,
+    signature: Vec<u8>,
+) -> Result<Signed<T>, InvalidMessage> {
     Ok(Signed {
         body,
         signer: exactly(signer, SIGNER_BYTES, "signer")?,

@@ -15,8 +15,10 @@
 //! | `observed` | `Observation`, `Found`, `ObjectFacts`, `Fingerprint`, `Proof` |
 //! | `report` | `Report`, `Progress`, `TokenFailure` |
 //! | `down`, `up` | the frames of the session |
+//! | `adoption` | `Examine`, signed adoption records |
 //! | `calls` | requests and answers of `Generate`, `Rewrap`, `TransportKey`, `Prove` |
 
+pub mod adoption;
 pub mod calls;
 mod capabilities;
 pub mod desired;

@@ -25,6 +25,7 @@ mod ops;
 mod outsider;
 mod rest_api;
 mod rest_extensions;
+mod rest_found;
 mod serve;
 mod store_contract;
 mod support;

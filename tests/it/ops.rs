@@ -1,5 +1,6 @@
 //! The use cases over the real store, with agents in memory.
 
+mod adopting;
 mod agents;
 mod changes;
 mod kek_rotation;

@@ -6,7 +6,8 @@ use lockstep::model::key::{Usage, UsageSet};
 use lockstep::model::keystore::Variant;
 use lockstep::model::lifecycle::ManagedState;
 use lockstep::model::observed::{ObjectClass, ObjectFacts, Observation};
-use lockstep::rest::extension::{AuditList, DifferenceList, Plan, UnmanagedList};
+use lockstep::rest::extension::{AuditList, DifferenceList, Plan};
+use lockstep::rest::found::{FoundKeyList, FoundState};
 use lockstep::rest::keystore::{HealthStatus, Keystore, KeystoreStatus};
 use lockstep::rest::managed_key::{Alignment, ManagedKey};
 use lockstep::rest::status::{FoundStatus, Phase, StatusInKeystores, SyncFlag, SyncFlagDetail};
@@ -265,20 +266,31 @@ async fn keystores_tell_how_they_are_and_what_nobody_manages() {
         public_digest: None,
         fingerprint: None,
     };
+    let other = ObjectFacts {
+        cka_id: vec![1],
+        ..stray.clone()
+    };
     scene
         .coordinator
         .fleet
-        .set_unmanaged(scene.tokyo, vec![stray.clone(), stray]);
+        .set_unmanaged(scene.tokyo, vec![stray.clone(), stray, other]);
     let unmanaged = format!(
-        "/api/lockstep/v1/keystores/{}/unmanaged?limit=1",
+        "/api/lockstep/v1/keystores/{}/unmanaged?limit=1&offset=1",
         scene.tokyo
     );
-    let list: UnmanagedList = scene.coordinator.get(&unmanaged).await.read();
-    assert_eq!(list.page.total_count, 2);
-    assert_eq!(list.objects.len(), 1);
-    assert_eq!(list.objects[0].kind, "private_key");
-    assert_eq!(list.objects[0].key_id_in_keystore, "abcd");
-    assert_eq!(list.objects[0].usage, [Usage::Sign]);
+    let list: FoundKeyList = scene.coordinator.get(&unmanaged).await.read();
+    assert_eq!(list.page.total_count, 2, "one a CKA_ID");
+    let [key] = list.found_keys.as_slice() else {
+        panic!("{list:?}");
+    };
+    assert_eq!(key.key_id_in_keystore, "abcd");
+    assert_eq!(key.state, FoundState::Unmanaged);
+    assert_eq!(key.usage, [Usage::Sign]);
+    assert_eq!(key.objects.len(), 2);
+    assert_eq!(key.objects[0].kind, "private_key");
+    assert_eq!(key.obstacle.as_ref().unwrap().code, "duplicated_cka_id");
+    let keystore: Keystore = scene.coordinator.get(&path).await.read();
+    assert_eq!(keystore.status.unmanaged_count, 2);
 
     scene.coordinator.fleet.set_up(scene.tokyo, false);
     let answer = scene.coordinator.get(&format!("{path}/status")).await;

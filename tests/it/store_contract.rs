@@ -1,5 +1,6 @@
 //! What every store must do: one suite over `&dyn Store`. What only SQLite must do is in `sqlite`.
 
+mod adoption;
 mod changes;
 mod keys;
 mod processes;
@@ -37,6 +38,9 @@ pub(crate) async fn contract(store: Arc<dyn Store>) {
     keys::instances(&*store).await;
     keys::repository_copies(&*store).await;
     rotations::rotations(&*store).await;
+    adoption::material(&*store).await;
+    adoption::ids(&*store).await;
+    adoption::ignored(&*store).await;
     changes::atomicity(&*store).await;
     changes::operations(&*store).await;
     changes::pruning(&*store).await;

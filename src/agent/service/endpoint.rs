@@ -13,13 +13,14 @@ use crate::agent::driver::{CallFailure, Message, Shown};
 use crate::agent::identity::Identity;
 use crate::agent::peers::Peers;
 use crate::agent::service::refusal::{later, refused};
-use crate::agent::service::{kek, material, session};
+use crate::agent::service::{examine, kek, material, session};
 use crate::clock;
 use crate::decide::agent::io::StreamId;
 use crate::model::ids::{Epoch, KeystoreId, SessionNumber};
 use crate::model::job::{Prepared, TokenAnswer, TokenJob};
 use crate::model::keystore::{Health, Variant};
 use crate::model::protocol::Description;
+use crate::wire::adoption::ExamineCall;
 use crate::wire::calls::{GenerateCall, ProveCall, RewrapCall, TakeOverCall};
 use crate::wire::kek::{KekCall, RewrapCopyCall};
 use crate::wire::v1;
@@ -101,6 +102,18 @@ impl Shared {
         session: SessionNumber,
         job: TokenJob,
     ) -> Result<TokenAnswer, Status> {
+        Ok(self.ask(session, job).await??)
+    }
+
+    /// As [`Self::perform`], for calls to which the token's no is an answer.
+    ///
+    /// # Errors
+    /// `unavailable` while the agent stops.
+    pub async fn ask(
+        &self,
+        session: SessionNumber,
+        job: TokenJob,
+    ) -> Result<Result<TokenAnswer, CallFailure>, Status> {
         let (reply, answer) = oneshot::channel();
         self.tell(Message::Call {
             session,
@@ -108,7 +121,7 @@ impl Shared {
             reply,
         })
         .await?;
-        Ok(answer.await.map_err(stopping)??)
+        answer.await.map_err(stopping)
     }
 
     /// The keystore that this agent is bound to.
@@ -262,5 +275,14 @@ impl Agent for AgentService {
             done.await.map_err(stopping)?;
         }
         Ok(Response::new(self.shared.describe().into()))
+    }
+
+    async fn examine(
+        &self,
+        request: Request<v1::ExamineRequest>,
+    ) -> Result<Response<v1::ExamineResponse>, Status> {
+        let call = ExamineCall::try_from(request.into_inner())?;
+        let answer = examine::examine(&self.shared, call).await?;
+        Ok(Response::new(answer.into()))
     }
 }

@@ -8,6 +8,7 @@
 //! `token_failed`, `unknown_outcome`, `not_proved`.
 
 pub mod endpoint;
+pub mod examine;
 pub mod kek;
 pub mod material;
 pub mod refusal;

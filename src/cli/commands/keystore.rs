@@ -6,6 +6,7 @@ use std::time::Duration;
 use clap::{Args, Subcommand};
 
 use crate::cli::client::{Change, Verb};
+use crate::cli::commands::found::{self, AdoptArgs, IgnoreArgs, UnignoreArgs, UnmanagedArgs};
 use crate::cli::commands::key::records;
 use crate::cli::commands::probe::probe;
 use crate::cli::commands::rotate_kek::rotate_kek;
@@ -13,11 +14,10 @@ use crate::cli::commands::words::variant;
 use crate::cli::context::Context;
 use crate::cli::exit::Exit;
 use crate::cli::find::{self, keystore_path};
-use crate::cli::table::{age, fields, or_dash, words};
+use crate::cli::table::{age, fields, or_dash};
 use crate::cli::wait::{Pace, WAIT_S_DEFAULT};
 use crate::model::keystore::Variant;
 use crate::model::vault::UnixMs;
-use crate::rest::extension::{UnmanagedList, UnmanagedObject};
 use crate::rest::keystore::{
     HealthStatus, Keystore, KeystoreCreate, KeystoreList, KeystorePatch, KeystoreStatus, PKCS11,
     StrategyChoice,
@@ -63,8 +63,15 @@ pub enum KeystoreCommand {
     },
     /// List the keys that are on it.
     Keys(Named),
-    /// List the keys on its token that nobody manages.
-    Unmanaged(Named),
+    /// List the keys on its token that nobody manages, with what is known of them.
+    Unmanaged(UnmanagedArgs),
+    /// Make managed keys of keys on its token that others made, as they are: nothing on the token changes. The same key on
+    /// several keystores is one managed key. Exits with 3 if one of them was refused.
+    Adopt(Box<AdoptArgs>),
+    /// Leave keys on its token to others, with a reason: they count as unmanaged no longer.
+    Ignore(IgnoreArgs),
+    /// Take keys back that were left to others.
+    Unignore(UnignoreArgs),
     /// Have its agent try what the token can do, and show what that means for keys; exits with 75 while the token lacks what
     /// it could once.
     Probe {
@@ -235,7 +242,10 @@ pub fn run(command: KeystoreCommand, context: &mut Context<'_, '_>) -> anyhow::R
             let found = context.client.all::<ManagedKeyList>(&path, &[])?;
             return records::list(&found, context);
         }
-        KeystoreCommand::Unmanaged(named) => return unmanaged(&named, context),
+        KeystoreCommand::Unmanaged(args) => return found::list(&args, context),
+        KeystoreCommand::Adopt(args) => return found::adopt(*args, context),
+        KeystoreCommand::Ignore(args) => return found::ignore(args, context),
+        KeystoreCommand::Unignore(args) => return found::unignore(args, context),
         KeystoreCommand::Probe { named, accept } => {
             return probe(&id(&named, context)?, accept, context);
         }
@@ -247,7 +257,11 @@ pub fn run(command: KeystoreCommand, context: &mut Context<'_, '_>) -> anyhow::R
     Ok(Exit::Done)
 }
 
-fn id(named: &Named, context: &Context<'_, '_>) -> anyhow::Result<String> {
+/// The id of a keystore that was named.
+///
+/// # Errors
+/// A refusal, or whatever stands in the way of asking.
+pub fn id(named: &Named, context: &Context<'_, '_>) -> anyhow::Result<String> {
     let vault = named.vault.as_deref();
     Ok(find::keystore_id(&context.client, vault, &named.keystore)?)
 }
@@ -368,33 +382,6 @@ fn update(args: UpdateArgs, context: &Context<'_, '_>) -> anyhow::Result<Keystor
 
 fn choice(name: &str) -> Result<StrategyChoice, String> {
     StrategyChoice::from_name(name).ok_or_else(|| "auto, flags, copy or withdraw".to_owned())
-}
-
-fn unmanaged(named: &Named, context: &mut Context<'_, '_>) -> anyhow::Result<Exit> {
-    let id = id(named, context)?;
-    let path = format!("/api/lockstep/v1/keystores/{id}/unmanaged");
-    let found = context.client.all::<UnmanagedList>(&path, &[])?;
-    let header = ["TYPE", "LABEL", "CKA_ID", "BITS", "USAGE", "EXTRACTABLE"];
-    context.show_list(&found, &header, unmanaged_row)
-}
-
-fn unmanaged_row(object: &UnmanagedObject) -> Vec<String> {
-    let usage: Vec<&str> = object.usage.iter().map(|usage| usage.name()).collect();
-    let extractable = match object.extractable {
-        Some(true) => "yes",
-        Some(false) => "no",
-        None => "-",
-    };
-    vec![
-        words(&object.kind),
-        or_dash(&object.label_in_keystore),
-        or_dash(&object.key_id_in_keystore),
-        object
-            .size
-            .map_or_else(|| "-".to_owned(), |bits| bits.to_string()),
-        or_dash(&usage.join(",")),
-        extractable.to_owned(),
-    ]
 }
 
 const fn health(status: HealthStatus) -> &'static str {

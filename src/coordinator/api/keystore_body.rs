@@ -6,10 +6,8 @@ use crate::coordinator::ops::keystores::{HealthStatus, KeystoreNew, KeystorePatc
 use crate::model::capabilities::{Capabilities, Strategy};
 use crate::model::ids::KeystoreId;
 use crate::model::keystore::{TokenInfo, Variant};
-use crate::model::observed::{ObjectClass, ObjectFacts};
-use crate::model::text::hex;
+use crate::model::observed::ObjectClass;
 use crate::model::vault::UnixMs;
-use crate::rest::extension::UnmanagedObject;
 use crate::rest::keystore as rest;
 use crate::rest::keystore::StrategyChoice;
 use crate::rest::status::KeystoreRef;
@@ -126,7 +124,7 @@ pub(crate) fn status(view: &KeystoreView, now: UnixMs) -> rest::KeystoreStatus {
         },
         message: view.health.message.clone(),
         scan_age_ms: view.health.scan_age_ms,
-        unmanaged_count: u64::try_from(view.live.unmanaged.len()).unwrap_or(u64::MAX),
+        unmanaged_count: u64::try_from(view.unmanaged).unwrap_or(u64::MAX),
     }
 }
 
@@ -148,19 +146,5 @@ pub(crate) const fn class(class: ObjectClass) -> &'static str {
         ObjectClass::Secret => "secret_key",
         ObjectClass::Private => "private_key",
         ObjectClass::Public => "public_key",
-    }
-}
-
-/// A key that nobody manages, for an answer.
-pub(crate) fn unmanaged(found: &ObjectFacts) -> UnmanagedObject {
-    UnmanagedObject {
-        kind: class(found.class).to_owned(),
-        key_type: found.key_type.map(|number| format!("{number:#x}")),
-        key_id_in_keystore: hex(&found.cka_id),
-        label_in_keystore: found.label.clone(),
-        usage: found.usage.iter().collect(),
-        size: found.bits,
-        sensitive: found.sensitive,
-        extractable: found.extractable,
     }
 }

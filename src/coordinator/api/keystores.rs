@@ -1,4 +1,4 @@
-//! Keystores, their status, the keys on them, and the keys on them that nobody manages.
+//! Keystores, their status, and the keys on them.
 
 use std::time::Duration;
 
@@ -20,7 +20,6 @@ use crate::coordinator::ops::keystore_removal::RemovalMode;
 use crate::coordinator::ops::keystores::{HealthStatus, KeystoreQuery, KeystoreView};
 use crate::coordinator::ops::lists::Paged;
 use crate::model::ids::{KeystoreId, Revision};
-use crate::rest::extension::UnmanagedList;
 use crate::rest::keystore as rest;
 
 /// Filters of API v4 that are not there yet.
@@ -209,36 +208,11 @@ pub(crate) async fn probe(
     Ok(answer::object(view.record.revision, body))
 }
 
-/// Keys on the token that nobody manages, as last told in the live session.
-pub(crate) async fn unmanaged(
-    State(api): State<Api>,
-    Path(id): Path<String>,
-    OriginalUri(uri): OriginalUri,
-    mut incoming: Incoming,
-) -> Result<Response, Refusal> {
-    let page = incoming.parameters.take_page()?;
-    incoming.done(&[])?;
-    let view = api.ops.keystore(&incoming.call, parse(&id)?).await?;
-    incoming.check_vault(view.record.vault)?;
-    let all = &view.live.unmanaged;
-    let found = Paged {
-        total: u64::try_from(all.len()).unwrap_or(u64::MAX),
-        items: all
-            .iter()
-            .skip(usize::try_from(page.offset).unwrap_or(usize::MAX))
-            .take(usize::try_from(page.limit).unwrap_or(usize::MAX))
-            .map(keystore_body::unmanaged)
-            .collect::<Vec<_>>(),
-    };
-    let page = answer::page_info(&uri, page, &found);
-    let objects = found.items;
-    Ok(Json(UnmanagedList { page, objects }).into_response())
-}
-
 async fn associated_resources() -> Refusal {
     Refusal::not_built_yet("the list of a keystore's associated resources")
 }
 
+/// Checks the vault in the header against the keystore's.
 pub(crate) async fn check_vault(
     api: &Api,
     incoming: &Incoming,

@@ -14,6 +14,8 @@ pub(crate) mod body;
 pub(crate) mod capability_body;
 pub(crate) mod differences;
 pub(crate) mod etag;
+pub(crate) mod found;
+pub(crate) mod found_body;
 pub(crate) mod frame;
 pub(crate) mod incoming;
 pub(crate) mod kek_rotation;
@@ -56,6 +58,7 @@ pub fn router(ops: Arc<Ops>, auth: Auth) -> Router {
         .merge(vaults::routes())
         .merge(templates::routes())
         .merge(keystores::routes())
+        .merge(found::routes())
         .merge(key_routes())
         .merge(extension_routes())
         .fallback(unknown_path)
@@ -121,10 +124,6 @@ fn extension_routes() -> Router<Api> {
         .route(
             "/api/lockstep/v1/keystores/{id}/kek_rotation",
             get(kek_rotation::one).post(kek_rotation::rotate),
-        )
-        .route(
-            "/api/lockstep/v1/keystores/{id}/unmanaged",
-            get(keystores::unmanaged),
         )
         .route("/api/lockstep/v1/audit", get(audit::list))
         .route("/api/openapi.json", any(later))

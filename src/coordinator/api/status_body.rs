@@ -3,7 +3,7 @@
 use axum::http::StatusCode;
 
 use crate::coordinator::api::refusal::Refusal;
-use crate::coordinator::api::{answer, keystore_body};
+use crate::coordinator::api::{answer, found_body, keystore_body};
 use crate::coordinator::ops::keys::KeyView;
 use crate::coordinator::ops::status::{InKeystore, Observed};
 use crate::model::difference::Status;
@@ -85,6 +85,10 @@ fn item(view: &KeyView, found: &InKeystore, trace: &str) -> rest::StatusInKeysto
         sync_status: found.status.name().to_owned(),
         message: found.message(),
         differences: found.differences.iter().map(difference).collect(),
+        findings: found_body::findings(&found.findings),
+        adopted_at: instance
+            .and_then(|instance| instance.adoption.as_ref())
+            .map(|adoption| answer::time(adoption.record.body.at)),
         observed_at: found.observed_at.map(answer::time),
         proved_at: found.proved_at.map(answer::time),
         proof: found.proof.as_ref().map(|proof| rest::Proof {

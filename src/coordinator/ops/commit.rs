@@ -35,6 +35,21 @@ pub(crate) struct Draft {
     pub(crate) writes: Vec<Write>,
     /// Keystores on which something is wanted now.
     pub(crate) wake: Vec<KeystoreId>,
+    /// What else is noted, each about its own subject: a change of many keys at once is found at each of them.
+    pub(crate) also: Vec<AlsoNoted>,
+}
+
+/// One more audit entry of a change.
+#[derive(Debug)]
+pub(crate) struct AlsoNoted {
+    /// Such as `key.adopt`.
+    pub(crate) action: &'static str,
+    /// Such as `key/<id>`.
+    pub(crate) subject: String,
+    /// For people.
+    pub(crate) detail: String,
+    /// The intents that belong to it.
+    pub(crate) intents: Vec<Digest>,
 }
 
 impl Draft {
@@ -46,6 +61,7 @@ impl Draft {
             detail,
             writes: Vec::new(),
             wake: Vec::new(),
+            also: Vec::new(),
         }
     }
 
@@ -70,7 +86,10 @@ impl Draft {
                 | Write::CopyInsert { .. }
                 | Write::CopyAdd { .. }
                 | Write::CopiesErase { .. }
-                | Write::KekRotationPut { .. } => None,
+                | Write::KekRotationPut { .. }
+                | Write::MaterialAlone { .. }
+                | Write::IgnorePut(_)
+                | Write::IgnoreDelete { .. } => None,
             })
             .collect()
     }
@@ -147,12 +166,21 @@ impl Ops {
             intents: draft.intents(),
             detail: draft.detail,
         };
+        let also = draft.also.into_iter().map(|noted| AuditEntry {
+            at,
+            actor: call.principal.name.clone(),
+            action: noted.action.to_owned(),
+            subject: noted.subject,
+            operation: id,
+            intents: noted.intents,
+            detail: noted.detail,
+        });
         let earlier = self
             .store
             .commit(Change {
                 operation,
                 writes: draft.writes,
-                audit: vec![audit],
+                audit: std::iter::once(audit).chain(also).collect(),
             })
             .await?;
         if earlier.is_none() && !draft.wake.is_empty() {

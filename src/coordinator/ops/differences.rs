@@ -97,7 +97,8 @@ impl Ops {
             .find(|(keystore, _)| *keystore == record.id);
         Ok(DifferenceView {
             key: row.key,
-            label: row.instance.intent.object.label.clone(),
+            // An adopted instance has a label of its own.
+            label: self.key_record(row.key).await?.label.to_string(),
             in_keystore: self.row(record, row.instance, last.map(|(_, last)| last), now),
         })
     }

@@ -3,6 +3,7 @@
 use async_trait::async_trait;
 use tokio::sync::watch;
 
+use crate::model::adoption::{Candidate, Examined};
 use crate::model::ids::{KeyVersionId, KeystoreId};
 use crate::model::key::KeySpec;
 use crate::model::keystore::Health;
@@ -79,6 +80,13 @@ pub trait Fleet: Send + Sync + std::fmt::Debug {
     /// Asks to try again what a token can do; with `accept`, what it can do now is what it should. The description of the
     /// keystore says it afterwards.
     async fn probe(&self, keystore: KeystoreId, accept: bool) -> Result<(), FleetError>;
+    /// Asks what keys are that others made, at most `EXAMINE_KEYS_MAX`; one answer for each, in their order.
+    async fn examine(
+        &self,
+        keystore: KeystoreId,
+        salt: Vec<u8>,
+        keys: Vec<Candidate>,
+    ) -> Result<Vec<Examined>, FleetError>;
     /// Says that something is wanted of these keystores: a hint, the timer would find it too. Also after one was added or removed.
     fn wake(&self, keystores: &[KeystoreId]);
     /// What the live session knows of an instance.

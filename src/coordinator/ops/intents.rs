@@ -3,6 +3,7 @@
 use crate::coordinator::ops::Ops;
 use crate::coordinator::ops::errors::OpsError;
 use crate::coordinator::store::Write;
+use crate::model::adoption::Adoption;
 use crate::model::desired::{Instance, Intent, ObjectPlan, Want};
 use crate::model::ids::{Generation, KeystoreId};
 use crate::model::key::ManagedKey;
@@ -26,6 +27,19 @@ impl Ops {
         wish: Wish,
         before: Option<&Instance>,
     ) -> Result<Intent, OpsError> {
+        let adoption = before.and_then(|instance| instance.adoption.as_deref());
+        self.intent_as(key, vault, wish, before, adoption).await
+    }
+
+    /// As [`Ops::intent`]; an adopted instance keeps its CKA_ID, its label and, where it had one, its usage.
+    pub(crate) async fn intent_as(
+        &self,
+        key: &ManagedKey,
+        vault: &Vault,
+        wish: Wish,
+        before: Option<&Instance>,
+        adoption: Option<&Adoption>,
+    ) -> Result<Intent, OpsError> {
         let record = self.store.keystore(wish.keystore).await?;
         let pinned = record
             .and_then(|record| record.strategy)
@@ -33,6 +47,7 @@ impl Ops {
         let fingerprint = key.fingerprint.ok_or_else(|| {
             OpsError::refused("no_material", "the key has no material to distribute")
         })?;
+        let found = adoption.map(|adoption| &adoption.record.body);
         let stored = before.map(|instance| instance.intent.generation);
         let applied = self
             .fleet
@@ -46,10 +61,19 @@ impl Ops {
             generation: stored.max(applied).unwrap_or(Generation(0)).next(),
             want: wish.want,
             object: ObjectPlan {
-                cka_id: key.version.uuid().as_bytes().to_vec(),
-                label: key.label.as_str().to_owned(),
+                cka_id: found.map_or_else(
+                    || key.version.uuid().as_bytes().to_vec(),
+                    |found| found.cka_id.clone(),
+                ),
+                label: found.map_or_else(
+                    || key.label.as_str().to_owned(),
+                    |found| found.label.clone(),
+                ),
                 spec: key.spec,
-                usage: key.usage,
+                usage: found
+                    .map(|found| found.usage)
+                    .filter(|usage| !usage.is_empty())
+                    .unwrap_or(key.usage),
                 deactivated_usage: key.deactivated_usage,
                 salt: vault.salt.clone(),
                 strategy: pinned.max(vault.strategy),
@@ -74,6 +98,7 @@ impl Ops {
                 is_target: wish.is_target,
                 since: at,
                 revision: key.revision,
+                adoption: before.and_then(|instance| instance.adoption.clone()),
             }),
             expected: before.map(|instance| instance.intent.generation),
         })
@@ -107,7 +132,9 @@ pub(crate) fn wishes(key: &ManagedKey, instances: &[Instance]) -> Vec<Wish> {
             let is_new = before.is_none_or(|instance| {
                 instance.intent.want != want
                     || instance.is_target != is_target
-                    || (is_target && instance.intent.object.label != key.label.as_str())
+                    || (is_target
+                        && instance.adoption.is_none()
+                        && instance.intent.object.label != key.label.as_str())
             });
             is_new.then_some(Wish {
                 keystore,

@@ -273,6 +273,7 @@ impl Ops {
                 draft.wake.push(wish.keystore);
             }
         }
+        self.check_material(key, &draft.writes).await?;
         // Destroying needs no material, so the copies go in the commit that says so.
         if key.state.is_destroyed() && !before.state.is_destroyed() {
             draft.writes.push(Write::CopiesErase {
@@ -333,7 +334,11 @@ impl Ops {
         Ok(())
     }
 
-    async fn template_for(&self, vault: &Vault, name: &str) -> Result<KeyTemplate, OpsError> {
+    pub(crate) async fn template_for(
+        &self,
+        vault: &Vault,
+        name: &str,
+    ) -> Result<KeyTemplate, OpsError> {
         let template = self.store.template_by_name(vault.id, name).await?;
         let Some(template) = template else {
             return Err(OpsError::invalid(
@@ -351,7 +356,7 @@ impl Ops {
         Ok(template)
     }
 
-    fn draft_key(
+    pub(crate) fn draft_key(
         &self,
         template: &KeyTemplate,
         new: KeyNew,
@@ -387,7 +392,7 @@ impl Ops {
     }
 
     /// Asked before a key is made for it; the store asks once more when it is written.
-    async fn check_label_free(&self, key: &ManagedKey) -> Result<(), OpsError> {
+    pub(crate) async fn check_label_free(&self, key: &ManagedKey) -> Result<(), OpsError> {
         let filter = KeyFilter {
             vault: Some(key.vault),
             label: Some(key.label.as_str().to_owned()),
@@ -407,7 +412,7 @@ impl Ops {
     }
 }
 
-fn subject(id: KeyId) -> String {
+pub(crate) fn subject(id: KeyId) -> String {
     format!("key/{id}")
 }
 

@@ -85,6 +85,8 @@ pub struct KeystoreView {
     pub live: LiveKeystore,
     /// The same in API v4's words.
     pub health: HealthView,
+    /// How many keys on the token are neither managed nor ignored.
+    pub unmanaged: usize,
 }
 
 /// API v4's `health_status`.
@@ -305,7 +307,13 @@ impl Ops {
         let vault_name = self.vault_record(record.vault).await?.name;
         let live = self.fleet.live_keystore(record.id);
         let health = HealthView::of(&live);
+        let unmanaged = if live.unmanaged.is_empty() {
+            0
+        } else {
+            self.strangers(record.id, &live).await?.unmanaged.len()
+        };
         Ok(KeystoreView {
+            unmanaged,
             record,
             vault_name,
             live,

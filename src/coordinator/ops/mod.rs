@@ -7,6 +7,8 @@
 //! entry and operation in ONE `Store::commit` (`commit`), wake the keystores concerned, answer with what is known now.
 
 pub mod access;
+pub mod adopt;
+mod adopting;
 pub mod audit;
 pub mod auth;
 pub mod birth;
@@ -17,6 +19,8 @@ pub(crate) mod distribution;
 pub mod entropy;
 pub mod errors;
 pub mod fleet;
+pub mod found;
+pub mod ignore;
 pub mod intents;
 pub mod kek_rotation;
 pub mod keys;
@@ -24,6 +28,7 @@ pub mod keystore_removal;
 pub mod keystores;
 pub mod lifecycle;
 pub mod lists;
+mod material;
 pub mod naming;
 pub mod plan;
 pub mod ready;

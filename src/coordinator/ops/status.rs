@@ -9,14 +9,17 @@ use crate::coordinator::ops::access::Call;
 use crate::coordinator::ops::errors::OpsError;
 use crate::coordinator::ops::keys::KeyView;
 use crate::decide::difference::differences;
+use crate::decide::found::findings_of;
 use crate::decide::status::{SyncDetail, SyncFlag, UkoStatus, seen, status, uko};
 use crate::model::desired::{Instance, Want};
 use crate::model::difference::{Difference, HealedBy, Reason, Seen, Status};
+use crate::model::finding::KeyFinding;
 use crate::model::ids::{KeyId, KeyVersionId, KeystoreId};
 use crate::model::key::ManagedKey;
 use crate::model::keystore::{Health, KeystoreRecord, Variant};
 use crate::model::live::{Connection, LastSeen, Live};
-use crate::model::observed::Proof;
+use crate::model::observed::{Observation, Proof};
+use crate::model::protocol::Report;
 use crate::model::vault::UnixMs;
 
 /// One keystore's truth about a key.
@@ -44,6 +47,8 @@ pub struct InKeystore {
     pub sync_detail: SyncDetail,
     /// Why it is not as wanted.
     pub differences: Vec<Observed>,
+    /// Of an adopted key: what is weak about it.
+    pub findings: Vec<KeyFinding>,
     /// When the token was last looked at for this key.
     pub observed_at: Option<UnixMs>,
     /// When enabled or disabled was last proved.
@@ -188,6 +193,7 @@ impl Ops {
             sync_flag,
             sync_detail,
             differences,
+            findings: findings(&instance, report),
             observed_at: observed_at.or(last_seen.as_ref().map(|last| last.at)),
             proved_at: proved_at.or(last_seen.as_ref().and_then(|last| last.proved_at)),
             proof: proved.and_then(|report| report.proof.clone()),
@@ -250,6 +256,7 @@ impl Ops {
             sync_flag,
             sync_detail,
             differences: Vec::new(),
+            findings: Vec::new(),
             observed_at: None,
             proved_at: None,
             proof: None,
@@ -273,6 +280,23 @@ fn observed(instance: &Instance, live: &Live, now: UnixMs, late_after_ms: i64) -
             Observed { difference, since }
         })
         .collect()
+}
+
+/// Of what we made nothing is weak, or it is a difference.
+fn findings(instance: &Instance, report: Option<&Report>) -> Vec<KeyFinding> {
+    let Some(adoption) = &instance.adoption else {
+        return Vec::new();
+    };
+    if instance.intent.want == Want::Destroyed {
+        return Vec::new();
+    }
+    let found = report.and_then(|report| match &report.observation {
+        Observation::Present(found) => Some(found),
+        Observation::Unknown { .. }
+        | Observation::Absent { .. }
+        | Observation::Suspected { .. } => None,
+    });
+    findings_of(adoption, instance.intent.object.usage, found)
 }
 
 /// What the embedded error of API v4 says.

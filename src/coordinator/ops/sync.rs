@@ -11,6 +11,7 @@ use crate::coordinator::ops::commit::{Done, Draft};
 use crate::coordinator::ops::errors::OpsError;
 use crate::coordinator::ops::intents::Wish;
 use crate::coordinator::ops::keys::KeyView;
+use crate::coordinator::ops::material::no_copy;
 use crate::coordinator::ops::status::Directory;
 use crate::decide::status::status;
 use crate::model::desired::{Instance, Want};
@@ -25,7 +26,8 @@ impl Ops {
     /// Pushes the wanted state again to every target that is not in sync. Does not change the key's ETag.
     ///
     /// # Errors
-    /// `EtagMismatch`, and what every change may meet. A keystore that cannot be reached is no error: its truth is in the view.
+    /// `EtagMismatch`, and what every change may meet; `Refused` with `no_repository_copy` where all that is left to do is to
+    /// install a key that nobody has. A keystore that cannot be reached is no error: its truth is in the view.
     pub async fn key_sync(&self, call: &Call, id: KeyId) -> Result<Done<KeyView>, OpsError> {
         call.authorise(Permission::KeyDistribute, None)?;
         if let Some(earlier) = self.earlier(call).await? {
@@ -60,9 +62,23 @@ impl Ops {
     ) -> Result<Draft, OpsError> {
         let at = clock::unix_ms();
         let mut draft = Draft::new("key.sync", format!("key/{}", key.id), key.label.to_string());
-        let wishes = self.sync_wishes(instances);
+        let mut wishes = self.sync_wishes(instances);
         if wishes.is_empty() {
             return Ok(draft);
+        }
+        // What is lost for good would be pending for good.
+        let is_lost = |wish: &Wish| {
+            instances
+                .iter()
+                .any(|instance| instance.intent.keystore == wish.keystore && self.is_lost(instance))
+        };
+        wishes.retain(|wish| !is_lost(wish));
+        if wishes.is_empty() {
+            let what = "the key is gone from its token and cannot be installed again";
+            return Err(no_copy(
+                what,
+                "put it back on the token, or destroy the key",
+            ));
         }
         let vault = self.vault_record(key.vault).await?;
         for wish in wishes {
@@ -73,6 +89,7 @@ impl Ops {
             draft.writes.push(write);
             draft.wake.push(wish.keystore);
         }
+        self.check_material(key, &draft.writes).await?;
         Ok(draft)
     }
 

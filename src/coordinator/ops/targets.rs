@@ -17,7 +17,7 @@ impl Ops {
     ///
     /// # Errors
     /// `Invalid` for a keystore of another vault; `StateConflict` for a destroyed key; `EtagMismatch`; `Refused` with
-    /// `not_supported_by_token` or `no_common_wrapping` for a new one that the key cannot get to.
+    /// `no_repository_copy`, `not_supported_by_token` or `no_common_wrapping` for a new one that the key cannot get to.
     pub async fn key_targets_put(
         &self,
         call: &Call,
@@ -27,6 +27,7 @@ impl Ops {
         call.authorise(Permission::KeyDistribute, None)?;
         let key = self.key_record(id).await?;
         self.check_new_targets(&key, &targets).await?;
+        self.check_distributable(&key, &targets).await?;
         self.key_change(call, id, "key.targets", |key, _template| {
             retarget(key, targets.clone(), true)
         })
@@ -49,6 +50,7 @@ impl Ops {
             self.check_target(&key, keystore).await?;
         }
         self.check_targets(key.targets.len().saturating_add(1))?;
+        self.check_distributable(&key, &[keystore].into()).await?;
         self.key_change(call, id, "key.assign", |key, _template| {
             let mut targets = key.targets.clone();
             targets.insert(keystore);
@@ -89,6 +91,7 @@ impl Ops {
         call.authorise(Permission::KeyDistribute, None)?;
         let key = self.key_record(id).await?;
         let targets = self.template_targets(&key).await?;
+        self.check_distributable(&key, &targets).await?;
         if dry_run {
             call.check_revision(key.revision)?;
             let mut would = key;
@@ -149,6 +152,11 @@ impl Ops {
                 ));
             }
         };
+        let instances = self.store.key_instances(key.id).await?;
+        if instances.iter().any(|one| one.intent.keystore == keystore) {
+            // It was there before, and its material is there still.
+            return Ok(());
+        }
         match self.no_way(key, keystore).await? {
             None => Ok(()),
             Some(no_way) => Err(OpsError::refused(

@@ -6,6 +6,7 @@ use tonic::transport::Channel;
 use tonic::{Code, Request, Response, Status};
 
 use crate::coordinator::ops::fleet::FleetError;
+use crate::model::adoption::{Candidate, Examined};
 use crate::model::ids::{Generation, KeyVersionId, KeystoreId, SessionNumber};
 use crate::model::kek::{KekJob, KekNumber};
 use crate::model::key::KeySpec;
@@ -16,6 +17,7 @@ use crate::tls::config::Identity;
 use crate::tls::connect::connect;
 use crate::tls::error::{TlsError, chain};
 use crate::tls::name::PeerName;
+use crate::wire::adoption::{ExamineAnswer, ExamineCall};
 use crate::wire::calls::{GenerateCall, ProveCall, RewrapCall, TakeOverCall};
 use crate::wire::kek::{KekCall, Keks, RewrapCopyCall};
 use crate::wire::limits::MESSAGE_BYTES_MAX;
@@ -169,6 +171,30 @@ pub(crate) async fn probe(
     Description::try_from(answer).map_err(unreadable)
 }
 
+pub(crate) async fn examine(
+    client: &mut Client,
+    session: SessionNumber,
+    salt: Vec<u8>,
+    keys: Vec<Candidate>,
+) -> Result<Vec<Examined>, FleetError> {
+    let asked = keys.len();
+    let call = ExamineCall {
+        session,
+        salt,
+        keys,
+    };
+    let answer = body(client.examine(within(call.into(), CALL_WITHIN)).await)?;
+    let ExamineAnswer(examined) = ExamineAnswer::try_from(answer).map_err(unreadable)?;
+    if examined.len() == asked {
+        Ok(examined)
+    } else {
+        Err(unreadable(format!(
+            "{} answers to {asked} questions",
+            examined.len()
+        )))
+    }
+}
+
 fn within<T>(message: T, deadline: Duration) -> Request<T> {
     let mut request = Request::new(message);
     request.set_timeout(deadline);
@@ -193,6 +219,10 @@ fn refused(status: &Status) -> FleetError {
             why: message.to_owned(),
         },
         Code::DeadlineExceeded | Code::Cancelled => FleetError::Late,
+        Code::Unimplemented => FleetError::Refused {
+            code: "agent_too_old".to_owned(),
+            reason: "the agent does not know this call: bring it up to date".to_owned(),
+        },
         _ => {
             let (code, reason) = message.split_once(':').unwrap_or(("refused", message));
             FleetError::Refused {

@@ -14,6 +14,7 @@ use crate::coordinator::ops::fleet::{Fleet, FleetError, LiveKeystore};
 use crate::coordinator::reconcile::calls;
 use crate::coordinator::reconcile::keeper::{self, Keeper};
 use crate::coordinator::store::{Page, Store, StoreError};
+use crate::model::adoption::{Candidate, Examined};
 use crate::model::ids::{KeyVersionId, KeystoreId};
 use crate::model::key::KeySpec;
 use crate::model::live::{Connection, Live};
@@ -170,6 +171,16 @@ impl Fleet for Keepers {
         keeper.describe_as(description);
         self.shared.changed();
         Ok(())
+    }
+
+    async fn examine(
+        &self,
+        keystore: KeystoreId,
+        salt: Vec<u8>,
+        keys: Vec<Candidate>,
+    ) -> Result<Vec<Examined>, FleetError> {
+        let (mut client, session) = self.known(keystore)?.line()?;
+        calls::examine(&mut client, session, salt, keys).await
     }
 
     fn wake(&self, keystores: &[KeystoreId]) {

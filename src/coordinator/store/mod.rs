@@ -7,6 +7,7 @@ pub mod sqlite;
 
 use async_trait::async_trait;
 
+use crate::model::adoption::Ignored;
 use crate::model::audit::AuditEntry;
 use crate::model::desired::Instance;
 use crate::model::ids::{
@@ -17,6 +18,7 @@ use crate::model::key::ManagedKey;
 use crate::model::keystore::KeystoreRecord;
 use crate::model::live::LastSeen;
 use crate::model::material::RepositoryCopy;
+use crate::model::observed::Fingerprint;
 use crate::model::template::KeyTemplate;
 use crate::model::vault::{UnixMs, Vault};
 
@@ -106,11 +108,25 @@ pub enum Write {
         expected: Option<Revision>,
     },
     /// An instance, if its generation is still the expected one and the new one is not lower; `None`: there must be none yet,
-    /// and the keystore must be there.
+    /// and the keystore must be there. `Conflict` too where another adopted one has its CKA_ID on that keystore.
     InstancePut {
         key: KeyId,
         instance: Box<Instance>,
         expected: Option<Generation>,
+    },
+    /// Nothing, if no other key of the vault that is not destroyed has that material; else `Conflict`.
+    MaterialAlone {
+        vault: VaultId,
+        material: Fingerprint,
+        key: KeyId,
+    },
+    /// A key on a token that is left to others; one that was so before gets the new reason.
+    IgnorePut(Ignored),
+    /// It is not any more; `Conflict` if it was not.
+    IgnoreDelete {
+        keystore: KeystoreId,
+        cka_id: Vec<u8>,
+        label: String,
     },
 }
 
@@ -203,6 +219,15 @@ pub struct InstanceRow {
     pub instance: Instance,
 }
 
+/// A CKA_ID under which a key was adopted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AdoptedId {
+    /// The CKA_ID.
+    pub cka_id: Vec<u8>,
+    /// The key.
+    pub key: KeyId,
+}
+
 /// The store. Reads give a consistent snapshot each; `commit` is the only way to change what is wanted.
 #[async_trait]
 pub trait Store: Send + Sync + std::fmt::Debug {
@@ -261,6 +286,16 @@ pub trait Store: Send + Sync + std::fmt::Debug {
     async fn key_instances(&self, id: KeyId) -> Result<Vec<Instance>, StoreError>;
     /// All instances on a keystore, ordered by version: what a pass reads.
     async fn keystore_instances(&self, id: KeystoreId) -> Result<Vec<InstanceRow>, StoreError>;
+    /// Keys of a vault with that material, at most 20; the fingerprint is under the vault's salt.
+    async fn keys_of(
+        &self,
+        vault: VaultId,
+        material: Fingerprint,
+    ) -> Result<Vec<ManagedKey>, StoreError>;
+    /// The adopted instances on a keystore, by CKA_ID.
+    async fn adopted(&self, keystore: KeystoreId) -> Result<Vec<AdoptedId>, StoreError>;
+    /// What on a keystore is left to others, by CKA_ID and label.
+    async fn ignored(&self, keystore: KeystoreId) -> Result<Vec<Ignored>, StoreError>;
     /// Versions of keys in a vault that have a repository copy and none on this keystore, at most `limit`, in a fixed order
     /// from `after` on.
     async fn copies_lacking(

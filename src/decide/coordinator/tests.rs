@@ -48,6 +48,7 @@ fn instance(n: u128, generation: u64, want: Want) -> Instance {
         is_target: true,
         since: UnixMs(0),
         revision: Revision(1),
+        adoption: None,
     }
 }
 

@@ -1,5 +1,6 @@
 //! One `check` per area: a situation in, what people are told out.
 
+mod adopted;
 mod situations;
 
 use crate::decide::difference::differences;

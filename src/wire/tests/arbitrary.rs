@@ -46,11 +46,11 @@ fn version() -> impl Strategy<Value = KeyVersionId> {
     uuid().prop_map(KeyVersionId::from_uuid)
 }
 
-fn keystore() -> impl Strategy<Value = KeystoreId> {
+pub(crate) fn keystore() -> impl Strategy<Value = KeystoreId> {
     uuid().prop_map(KeystoreId::from_uuid)
 }
 
-fn digest() -> impl Strategy<Value = Digest> {
+pub(crate) fn digest() -> impl Strategy<Value = Digest> {
     any::<[u8; 32]>().prop_map(Digest)
 }
 
@@ -58,11 +58,11 @@ pub(crate) fn words() -> impl Strategy<Value = String> {
     "[ -~äß\u{202e}]{0,30}"
 }
 
-fn bytes(max: usize) -> impl Strategy<Value = Vec<u8>> {
+pub(crate) fn bytes(max: usize) -> impl Strategy<Value = Vec<u8>> {
     vec(any::<u8>(), 0..=max)
 }
 
-fn usage() -> impl Strategy<Value = UsageSet> {
+pub(crate) fn usage() -> impl Strategy<Value = UsageSet> {
     (0u16..512).prop_map(|bits| UsageSet::from_bits(bits).unwrap())
 }
 
@@ -77,7 +77,7 @@ pub(crate) fn spec() -> impl Strategy<Value = KeySpec> {
     select(all.to_vec()).prop_map(|(algorithm, bits)| KeySpec::new(algorithm, bits).unwrap())
 }
 
-fn fingerprint() -> impl Strategy<Value = Fingerprint> {
+pub(crate) fn fingerprint() -> impl Strategy<Value = Fingerprint> {
     let method = select(vec![FingerprintMethod::DigestKey, FingerprintMethod::Spki]);
     (method, digest()).prop_map(|(method, value)| Fingerprint { method, value })
 }
@@ -139,7 +139,9 @@ pub(crate) fn applied() -> impl Strategy<Value = Applied> {
     })
 }
 
-fn signed<T: std::fmt::Debug>(body: impl Strategy<Value = T>) -> impl Strategy<Value = Signed<T>> {
+pub(crate) fn signed<T: std::fmt::Debug>(
+    body: impl Strategy<Value = T>,
+) -> impl Strategy<Value = Signed<T>> {
     (body, vec(any::<u8>(), 32), vec(any::<u8>(), 64)).prop_map(|(body, signer, signature)| {
         Signed {
             body,
@@ -149,7 +151,7 @@ fn signed<T: std::fmt::Debug>(body: impl Strategy<Value = T>) -> impl Strategy<V
     })
 }
 
-fn at() -> impl Strategy<Value = UnixMs> {
+pub(crate) fn at() -> impl Strategy<Value = UnixMs> {
     (0..=i64::MAX).prop_map(UnixMs)
 }
 

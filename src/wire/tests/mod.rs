@@ -1,12 +1,14 @@
 //! What is written is read back the same; what is not in the contract is refused with the name of its field; nothing panics.
 
 mod arbitrary;
+mod arbitrary_adoption;
 mod arbitrary_token;
 
 use proptest::prelude::*;
 use prost::Message;
 use uuid::Uuid;
 
+use crate::model::adoption::{AdoptionRecord, EXAMINE_KEYS_MAX};
 use crate::model::capabilities::Capabilities;
 use crate::model::desired::{Applied, Intent};
 use crate::model::ids::{KeystoreId, Term};
@@ -15,6 +17,7 @@ use crate::model::keystore::{Health, TokenInfo};
 use crate::model::material::{BirthRecord, Endorsement, Envelope, RepositoryCopy, Signed};
 use crate::model::observed::{ObjectFacts, Observation};
 use crate::model::protocol::{Description, Down, Report, Up};
+use crate::wire::adoption::{ExamineAnswer, ExamineCall};
 use crate::wire::calls::{GenerateCall, ProveCall, RewrapCall};
 use crate::wire::invalid::InvalidMessage;
 use crate::wire::kek::{KekCall, Keks, RewrapCopyCall};
@@ -72,6 +75,9 @@ round_trips! {
     rewrap_comes_back: RewrapCall, v1::RewrapRequest, any::rewrap();
     rewrapped_comes_back: Signed<Envelope>, v1::RewrapResponse, any::envelope();
     transport_key_comes_back: Signed<Endorsement>, v1::TransportKeyResponse, any::endorsement();
+    examine_comes_back: ExamineCall, v1::ExamineRequest, arbitrary_adoption::examine();
+    examined_comes_back: ExamineAnswer, v1::ExamineResponse, arbitrary_adoption::examined();
+    adoption_comes_back: Signed<AdoptionRecord>, v1::AdoptionRecord, arbitrary_adoption::adoption();
     prove_comes_back: ProveCall, v1::ProveRequest, any::prove();
 }
 
@@ -96,6 +102,8 @@ fn reads_all(bytes: &[u8]) {
     reads::<Signed<Envelope>, v1::RewrapResponse>(bytes);
     reads::<Signed<Endorsement>, v1::TransportKeyResponse>(bytes);
     reads::<Report, v1::ProveResponse>(bytes);
+    reads::<ExamineCall, v1::ExamineRequest>(bytes);
+    reads::<ExamineAnswer, v1::ExamineResponse>(bytes);
 }
 
 proptest! {
@@ -199,6 +207,15 @@ fn bad_fields_of_material_are_named() {
     check(|raw| raw.transport_digest.clear(), "transport_digest");
     check(|raw| raw.at_ms = -1, "at_ms");
     check(|raw| raw.target.clear(), "target");
+    let check = |spoil: &dyn Fn(&mut v1::ExamineRequest), field: &str| {
+        let good = any::one(arbitrary_adoption::examine());
+        assert_eq!(complaint::<ExamineCall, _>(good, spoil), field);
+    };
+    let nobody = vec![v1::Candidate::default()];
+    let too_many = vec![v1::Candidate::default(); EXAMINE_KEYS_MAX + 1];
+    check(&|raw| raw.keys.clone_from(&nobody), "keys[0].cka_id");
+    check(&|raw| raw.keys.clone_from(&too_many), "keys");
+    check(&|raw| raw.salt = vec![0; 65], "salt");
     let other_blob = |raw: &mut v1::GenerateResponse| raw.blob.push(1);
     assert_eq!(complaint(any::one(any::copy()), other_blob), "blob");
 }

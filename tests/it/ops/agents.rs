@@ -10,6 +10,8 @@ use tokio::sync::watch;
 
 use lockstep::coordinator::ops::fleet::{Fleet, FleetError, LiveKeystore};
 use lockstep::coordinator::store::Store;
+use lockstep::decide::found::record;
+use lockstep::model::adoption::{AdoptionRecord, Candidate, Examined};
 use lockstep::model::canonical::sha256;
 use lockstep::model::capabilities::Capabilities;
 use lockstep::model::capabilities::Strategy;
@@ -36,7 +38,18 @@ pub(crate) struct Agent {
     /// Changes what it says of a new key before it is signed.
     pub(crate) birth: fn(&mut BirthRecord),
     pub(crate) capabilities: Capabilities,
+    /// Keys that others made on its token: the objects, and the material or why it does not show.
+    pub(crate) strays: Vec<Stray>,
+    /// Changes what it says of one before it is signed.
+    pub(crate) examined: fn(&mut AdoptionRecord),
     identity: Ed25519KeyPair,
+}
+
+/// A key that others made.
+#[derive(Debug, Clone)]
+pub(crate) struct Stray {
+    pub(crate) objects: Vec<ObjectFacts>,
+    pub(crate) material: Result<&'static str, &'static str>,
 }
 
 impl std::fmt::Debug for Agent {
@@ -78,6 +91,8 @@ impl Agents {
                 oaep_hashes: vec![OaepHash::Sha1],
                 ..Capabilities::best()
             },
+            strays: Vec::new(),
+            examined: |_| {},
             identity: Ed25519KeyPair::generate().unwrap(),
         };
         self.known.lock().unwrap().insert(name.to_owned(), agent);
@@ -159,6 +174,19 @@ impl Fleet for Agents {
             .ok_or(FleetError::Late)
     }
 
+    async fn examine(
+        &self,
+        keystore: KeystoreId,
+        salt: Vec<u8>,
+        keys: Vec<Candidate>,
+    ) -> Result<Vec<Examined>, FleetError> {
+        let examined = self.of(keystore, |agent| {
+            let one = |key: &Candidate| examine(agent, keystore, &salt, key);
+            agent.is_up.then(|| keys.iter().map(one).collect())
+        });
+        examined.flatten().ok_or(FleetError::Late)
+    }
+
     fn wake(&self, keystores: &[KeystoreId]) {
         self.woken.lock().unwrap().extend(keystores);
         for &id in keystores {
@@ -204,11 +232,14 @@ impl Fleet for Agents {
     fn live_keystore(&self, keystore: KeystoreId) -> LiveKeystore {
         let told = self.of(keystore, |agent| (agent.is_up, describe(agent)));
         let is_up = told.as_ref().is_some_and(|(is_up, _)| *is_up);
+        let strays = self.of(keystore, |agent| agent.strays.clone());
+        let strays = strays.into_iter().flatten();
         LiveKeystore {
             connection: line(is_up),
             health: is_up.then_some(Health::Ok),
             description: told.map(|(_, description)| description),
-            unmanaged: Vec::new(),
+            // An agent that has not scanned since an adoption still tells of it: so do these, always.
+            unmanaged: strays.flat_map(|stray| stray.objects).collect(),
             scan_age_ms: is_up.then_some(1),
         }
     }
@@ -291,6 +322,41 @@ fn generate(
     }
 }
 
+fn examine(agent: &Agent, keystore: KeystoreId, salt: &[u8], key: &Candidate) -> Examined {
+    let stray = agent.strays.iter().find(|stray| {
+        let mut objects = stray.objects.iter();
+        objects.any(|facts| facts.cka_id == key.cka_id)
+    });
+    let stray = stray.unwrap();
+    let method = match key.spec.class() {
+        KeyClass::Secret => FingerprintMethod::DigestKey,
+        KeyClass::Pair => FingerprintMethod::Spki,
+    };
+    let found = Found {
+        objects: stray.objects.clone(),
+        fingerprint: stray.material.ok().map(|material| Fingerprint {
+            method,
+            value: sha256(&[salt, material.as_bytes()].concat()),
+        }),
+        same_label: vec![],
+        fingerprint_failure: stray.material.err().map(str::to_owned),
+    };
+    match record(keystore, found, salt.to_vec(), UnixMs(1)) {
+        Ok(mut body) => {
+            let signature = agent.identity.sign(&body.canonical()).as_ref().to_vec();
+            (agent.examined)(&mut body);
+            Examined::Known(Box::new(Signed {
+                body,
+                signer: agent.identity.public_key().as_ref().to_vec(),
+                signature,
+            }))
+        }
+        Err(why) => Examined::Unknown {
+            why: why.to_string(),
+        },
+    }
+}
+
 /// Takes an intent, carries it out on the token, and reads back.
 fn apply(agent: &mut Agent, instance: &Instance, has_copy: bool) {
     let intent = &instance.intent;
@@ -303,7 +369,7 @@ fn apply(agent: &mut Agent, instance: &Instance, has_copy: bool) {
     }
     let present = before.is_some_and(|report| {
         matches!(&report.observation, Observation::Present(found) if !found.objects.is_empty())
-    });
+    }) || (before.is_none() && instance.adoption.is_some());
     let is_stuck = intent.want != Want::Destroyed && !present && !has_copy;
     let observation = if is_stuck || intent.want == Want::Destroyed {
         Observation::Absent { same_label: vec![] }

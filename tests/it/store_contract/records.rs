@@ -145,6 +145,7 @@ pub(crate) fn instance(
         is_target: true,
         since: UnixMs(1_700_000_000_000),
         revision: key.revision,
+        adoption: None,
     }
 }
 

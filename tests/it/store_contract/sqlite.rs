@@ -271,3 +271,29 @@ async fn one_change_too_big_does_not_take_others_with_it() {
         }
     }
 }
+
+/// A file of the first schema, which knew nothing of keys that others made.
+#[tokio::test]
+async fn an_older_schema_is_brought_up_to_date_with_what_is_in_it() {
+    let (_directory, path) = place();
+    let store = open(&path);
+    let estate = furnish(&store).await;
+    let before = told(&store, &estate).await;
+    drop(store);
+    let sql = rusqlite::Connection::open(&path).unwrap();
+    sql.execute_batch(
+        "DROP TABLE kek_rotation;
+         DROP INDEX copy_kek; ALTER TABLE copy DROP COLUMN kek;
+         DROP TABLE ignored;
+         DROP INDEX instance_adopted; ALTER TABLE instance DROP COLUMN adopted_id;
+         DROP INDEX key_fingerprint; ALTER TABLE key DROP COLUMN fingerprint;
+         PRAGMA user_version = 1;",
+    )
+    .unwrap();
+    drop(sql);
+    let store = open(&path);
+    assert_eq!(told(&store, &estate).await, before);
+    let key = estate.key;
+    let found = store.keys_of(key.vault, key.fingerprint.unwrap()).await;
+    assert_eq!(found.unwrap(), [key]);
+}

@@ -10,6 +10,7 @@ use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair as _};
 use lockstep::clock::{self, Monotonic};
 use lockstep::coordinator::ops::fleet::{Fleet, FleetError, LiveKeystore};
 use lockstep::coordinator::store::Store;
+use lockstep::model::adoption::{Candidate, Examined};
 use lockstep::model::canonical::sha256;
 use lockstep::model::capabilities::Capabilities;
 use lockstep::model::capabilities::Strategy;
@@ -339,6 +340,17 @@ impl Fleet for PaperFleet {
 
     async fn probe(&self, keystore: KeystoreId, _accept: bool) -> Result<(), FleetError> {
         self.with(keystore, |agent| agent.is_up.then_some(()).ok_or_else(down))
+    }
+
+    async fn examine(
+        &self,
+        keystore: KeystoreId,
+        _salt: Vec<u8>,
+        keys: Vec<Candidate>,
+    ) -> Result<Vec<Examined>, FleetError> {
+        self.with(keystore, |agent| agent.is_up.then_some(()).ok_or_else(down))?;
+        let why = "paper has no fingerprint".to_owned();
+        Ok(vec![Examined::Unknown { why }; keys.len()])
     }
 
     fn wake(&self, keystores: &[KeystoreId]) {

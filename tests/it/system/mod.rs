@@ -1,5 +1,6 @@
 //! The whole of it: real processes, real tokens, mutual TLS, the REST API.
 
+mod adoption;
 mod attacks;
 mod drift;
 mod kek_rotation;

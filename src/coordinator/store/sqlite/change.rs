@@ -2,6 +2,7 @@
 
 use rusqlite::{Connection, OptionalExtension as _, params};
 
+use crate::coordinator::store::sqlite::adoption;
 use crate::coordinator::store::sqlite::delete;
 use crate::coordinator::store::sqlite::failure::because;
 use crate::coordinator::store::sqlite::instance::instance_put;
@@ -65,11 +66,14 @@ fn record_of(write: &Write) -> Result<String, StoreError> {
         Write::CopyInsert { copy, .. } | Write::CopyAdd { copy, .. } => encode(copy),
         Write::InstancePut { instance, .. } => encode(instance),
         Write::KekRotationPut { record, .. } => encode(record),
+        Write::IgnorePut(ignored) => encode(ignored),
         Write::VaultDelete { .. }
         | Write::TemplateDelete { .. }
         | Write::KeystoreDelete { .. }
         | Write::KeyDelete { .. }
-        | Write::CopiesErase { .. } => Ok(String::new()),
+        | Write::CopiesErase { .. }
+        | Write::MaterialAlone { .. }
+        | Write::IgnoreDelete { .. } => Ok(String::new()),
     }
 }
 
@@ -138,6 +142,17 @@ fn write_one(sql: &Connection, write: &Write, text: &str) -> Result<(), StoreErr
             instance,
             expected,
         } => instance_put(sql, *key, instance, *expected, text),
+        Write::MaterialAlone {
+            vault,
+            material,
+            key,
+        } => adoption::material_alone(sql, *vault, *material, *key),
+        Write::IgnorePut(ignored) => adoption::ignore_put(sql, ignored, text),
+        Write::IgnoreDelete {
+            keystore,
+            cka_id,
+            label,
+        } => adoption::ignore_delete(sql, *keystore, cka_id, label),
     }
 }
 

@@ -48,15 +48,16 @@ fn instance_insert(
     }
     let inserted = execute(
         sql,
-        "INSERT INTO instance (keystore, version, key, generation, want, record)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+        "INSERT INTO instance (keystore, version, key, generation, want, record, adopted_id)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
         params![
             keystore.as_bytes(),
             intent.version.uuid().as_bytes(),
             key.uuid().as_bytes(),
             number(intent.generation.0)?,
             intent.want.name(),
-            text
+            text,
+            instance.adoption.as_ref().map(|_| &intent.object.cka_id)
         ],
     );
     match inserted {

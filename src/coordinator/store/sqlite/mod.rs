@@ -8,6 +8,7 @@
 //! caller --query---> queue --> one of the reader threads: BEGIN, SELECTs, COMMIT              --> answer
 //! ```
 
+pub mod adoption;
 pub mod change;
 pub mod delete;
 pub mod failure;
@@ -33,8 +34,9 @@ use crate::coordinator::store::sqlite::change::Encoded;
 use crate::coordinator::store::sqlite::reader::Readers;
 use crate::coordinator::store::sqlite::writer::{Answer, Work, Writer};
 use crate::coordinator::store::{
-    Change, InstanceRow, KeyFilter, OperationRecord, Page, Paged, Store, StoreError,
+    AdoptedId, Change, InstanceRow, KeyFilter, OperationRecord, Page, Paged, Store, StoreError,
 };
+use crate::model::adoption::Ignored;
 use crate::model::audit::AuditEntry;
 use crate::model::desired::Instance;
 use crate::model::ids::{KeyId, KeyVersionId, KeystoreId, TemplateId, Term, VaultId};
@@ -43,6 +45,7 @@ use crate::model::key::ManagedKey;
 use crate::model::keystore::KeystoreRecord;
 use crate::model::live::LastSeen;
 use crate::model::material::RepositoryCopy;
+use crate::model::observed::Fingerprint;
 use crate::model::template::KeyTemplate;
 use crate::model::vault::Vault;
 
@@ -331,6 +334,28 @@ impl Store for SqliteStore {
     async fn keystore_instances(&self, id: KeystoreId) -> Result<Vec<InstanceRow>, StoreError> {
         self.readers
             .run(move |sql| query::keystore_instances(sql, id))
+            .await
+    }
+
+    async fn keys_of(
+        &self,
+        vault: VaultId,
+        material: Fingerprint,
+    ) -> Result<Vec<ManagedKey>, StoreError> {
+        self.readers
+            .run(move |sql| adoption::keys_of(sql, vault, material))
+            .await
+    }
+
+    async fn adopted(&self, keystore: KeystoreId) -> Result<Vec<AdoptedId>, StoreError> {
+        self.readers
+            .run(move |sql| adoption::adopted(sql, keystore))
+            .await
+    }
+
+    async fn ignored(&self, keystore: KeystoreId) -> Result<Vec<Ignored>, StoreError> {
+        self.readers
+            .run(move |sql| adoption::ignored(sql, keystore))
             .await
     }
 

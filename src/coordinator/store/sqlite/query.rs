@@ -354,11 +354,13 @@ impl List {
     }
 }
 
-fn blob(id: Uuid) -> Value {
+/// An id to be bound.
+pub(crate) fn blob(id: Uuid) -> Value {
     Value::Blob(id.as_bytes().to_vec())
 }
 
-fn text(text: &str) -> Value {
+/// Text to be bound.
+pub(crate) fn text(text: &str) -> Value {
     Value::Text(text.to_owned())
 }
 
@@ -376,7 +378,7 @@ fn one<T: DeserializeOwned>(
 }
 
 /// The records in the only column of all rows.
-fn all<T: DeserializeOwned>(
+pub(crate) fn all<T: DeserializeOwned>(
     sql: &Connection,
     select: &str,
     values: Vec<Value>,

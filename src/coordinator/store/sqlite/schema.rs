@@ -9,7 +9,7 @@ use rusqlite::{Connection, Transaction, TransactionBehavior};
 use crate::coordinator::store::sqlite::OpenError;
 
 /// Each entry takes the schema from its index to the next number (`PRAGMA user_version`). Never edited, only appended to.
-const MIGRATIONS: [&str; 2] = [FIRST, KEK_ROTATION];
+const MIGRATIONS: [&str; 3] = [FIRST, ADOPTION, KEK_ROTATION];
 
 const FIRST: &str = "
 CREATE TABLE vault (
@@ -128,6 +128,25 @@ CREATE TABLE ping (
     count INTEGER NOT NULL
 ) STRICT;
 INSERT INTO ping (id, count) VALUES (1, 0);
+";
+
+/// Keys that others made: found again by their material, adopted once each, or left to others.
+const ADOPTION: &str = "
+ALTER TABLE key ADD COLUMN fingerprint TEXT
+    GENERATED ALWAYS AS (json_extract(record, '$.fingerprint.value')) VIRTUAL;
+CREATE INDEX key_fingerprint ON key (vault, fingerprint);
+
+-- CKA_ID of an adopted instance; of ours it is the version.
+ALTER TABLE instance ADD COLUMN adopted_id BLOB;
+CREATE UNIQUE INDEX instance_adopted ON instance (keystore, adopted_id) WHERE adopted_id IS NOT NULL;
+
+CREATE TABLE ignored (
+    keystore BLOB NOT NULL REFERENCES keystore (id) ON DELETE CASCADE,
+    cka_id BLOB NOT NULL,
+    label TEXT NOT NULL,
+    record TEXT NOT NULL,
+    PRIMARY KEY (keystore, cka_id, label)
+) STRICT, WITHOUT ROWID;
 ";
 
 /// Wrapping keys have numbers, and can be rotated.

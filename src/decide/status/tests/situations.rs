@@ -59,6 +59,7 @@ pub(crate) fn instance(algorithm: Algorithm, bits: u32, want: Want) -> Instance 
         is_target: true,
         since: UnixMs(1_000),
         revision: Revision(3),
+        adoption: None,
     }
 }
 

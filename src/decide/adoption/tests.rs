@@ -1,0 +1,104 @@
+use std::collections::BTreeSet;
+
+use uuid::Uuid;
+
+use crate::decide::adoption::*;
+use crate::model::ids::{Digest, KeyId, KeyVersionId, KeystoreId, Revision, TemplateId, VaultId};
+use crate::model::key::{Algorithm, KeySpec, Usage, UsageSet};
+use crate::model::observed::{Fingerprint, FingerprintMethod};
+use crate::model::text::Label;
+use crate::model::vault::{Stamps, UnixMs};
+
+fn record(usage: &[Usage]) -> AdoptionRecord {
+    AdoptionRecord {
+        keystore: KeystoreId::from_uuid(Uuid::from_u128(1)),
+        cka_id: vec![7],
+        label: "theirs".to_owned(),
+        spec: KeySpec::new(Algorithm::Aes, 256).unwrap(),
+        fingerprint: Fingerprint {
+            method: FingerprintMethod::DigestKey,
+            value: Digest([9; 32]),
+        },
+        salt: vec![1; 32],
+        usage: UsageSet::of(usage),
+        sensitive: true,
+        extractable: false,
+        at: UnixMs(1),
+    }
+}
+
+fn key(state: ManagedState) -> ManagedKey {
+    let record = record(&[Usage::Encrypt]);
+    ManagedKey {
+        id: KeyId::from_uuid(Uuid::from_u128(2)),
+        vault: VaultId::from_uuid(Uuid::from_u128(3)),
+        template: TemplateId::from_uuid(Uuid::from_u128(4)),
+        template_version: 1,
+        label: Label::new("K").unwrap(),
+        description: String::new(),
+        state,
+        spec: record.spec,
+        usage: record.usage,
+        deactivated_usage: DeactivatedUsage::None,
+        version: KeyVersionId::from_uuid(Uuid::from_u128(5)),
+        version_number: 1,
+        fingerprint: Some(record.fingerprint),
+        spki: None,
+        label_tags: Vec::new(),
+        targets: BTreeSet::new(),
+        targets_by_hand: true,
+        activation_date: None,
+        expiration_date: None,
+        revision: Revision(1),
+        stamps: Stamps::new(UnixMs(1), "anna"),
+    }
+}
+
+#[test]
+fn usage_says_the_state() {
+    assert_eq!(state_of(&record(&[Usage::Verify])), ManagedState::Active);
+    assert_eq!(state_of(&record(&[])), ManagedState::Deactivated);
+}
+
+/// `join`, `new`, or the code of the refusal.
+fn course(usage: &[Usage], keys: &[ManagedKey]) -> &'static str {
+    match same_key(&record(usage), keys) {
+        Ok(Some(_)) => "join",
+        Ok(None) => "new",
+        Err(why) => why.code(),
+    }
+}
+
+#[test]
+fn the_same_material_is_the_same_key_where_nothing_changes_by_it() {
+    use ManagedState::{
+        Active, Compromised, Deactivated, Destroyed, DestroyedCompromised, PreActivation,
+    };
+    let (on, off) = (&[Usage::Encrypt][..], &[][..]);
+    assert_eq!(course(on, &[]), "new");
+    for (state, enabled, disabled) in [
+        (PreActivation, "state_differs", "state_differs"),
+        (Active, "join", "state_differs"),
+        (Deactivated, "state_differs", "join"),
+        (Compromised, "state_differs", "join"),
+        (Destroyed, "material_destroyed", "material_destroyed"),
+        (
+            DestroyedCompromised,
+            "material_destroyed",
+            "material_destroyed",
+        ),
+    ] {
+        let keys = [key(state)];
+        assert_eq!(
+            (course(on, &keys), course(off, &keys)),
+            (enabled, disabled),
+            "{state:?}"
+        );
+    }
+    // What stays on while deactivated would be switched on.
+    let mut keeps = key(Deactivated);
+    keeps.deactivated_usage = DeactivatedUsage::ProcessOnly;
+    assert_eq!(course(off, &[keeps]), "state_differs");
+    assert_eq!(course(on, &[key(Destroyed), key(Active)]), "join");
+    assert_eq!(course(on, &[key(Active), key(Active)]), "several_keys");
+}
