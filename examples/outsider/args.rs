@@ -1,5 +1,6 @@
 //! What the program is told.
 
+use std::ffi::CString;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -19,6 +20,9 @@ pub(crate) struct Cli {
     /// Serial number of the token, if its label is not enough.
     #[arg(long)]
     pub(crate) serial: Option<String>,
+    /// What the module wants in C_Initialize's pReserved, as NSS does.
+    #[arg(long)]
+    pub(crate) init_args: Option<CString>,
     /// File with the user PIN.
     #[arg(long)]
     pub(crate) pin_file: PathBuf,

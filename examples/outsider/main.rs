@@ -38,7 +38,9 @@ mod attacks;
 mod bare;
 mod objects;
 
+use std::ffi::CStr;
 use std::process::ExitCode;
+use std::ptr::NonNull;
 
 use anyhow::{Context as _, bail};
 use clap::Parser as _;
@@ -159,8 +161,23 @@ fn command(session: &Session, command: &Command) -> anyhow::Result<()> {
 
 fn load(cli: &Cli) -> anyhow::Result<Pkcs11> {
     let module = Pkcs11::new(&cli.module).context("the module cannot be loaded")?;
-    module.initialize(CInitializeArgs::new(CInitializeFlags::OS_LOCKING_OK))?;
+    module.initialize(initialize_args(cli.init_args.as_deref()))?;
     Ok(module)
+}
+
+#[expect(
+    unsafe_code,
+    reason = "C_Initialize takes what is behind pReserved as it is"
+)]
+fn initialize_args(words: Option<&CStr>) -> CInitializeArgs {
+    let flags = CInitializeFlags::OS_LOCKING_OK;
+    match words {
+        None => CInitializeArgs::new(flags),
+        // SAFETY: NSS reads a C string there, which the arguments of the program keep to its end.
+        Some(words) => unsafe {
+            CInitializeArgs::new_with_reserved(flags, NonNull::from(words).cast())
+        },
+    }
 }
 
 fn open(module: &Pkcs11, cli: &Cli, label: &str) -> anyhow::Result<Session> {

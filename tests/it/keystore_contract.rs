@@ -1,5 +1,6 @@
 //! The contract of `keystore::Keystore`, on SoftHSM2 and on the in-memory token.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -210,15 +211,7 @@ impl Stage {
         };
         let mut stage = Self {
             home,
-            outsider: Token {
-                module: config("home").module,
-                conf: file("softhsm2.conf"),
-                tokens: file("tokens"),
-                label: "home".to_owned(),
-                serial: String::new(),
-                pin_file: file("home.pin"),
-                so_pin_file: file("home.so-pin"),
-            },
+            outsider: outsider(),
             job: RunJob {
                 object,
                 fingerprint,
@@ -276,6 +269,24 @@ impl Stage {
         let id = hex(&self.job.object.cka_id);
         self.outsider
             .outsider_ok(&[&[verb, "--id", &id], args].concat());
+    }
+}
+
+/// The token as somebody else sees it.
+fn outsider() -> Token {
+    Token {
+        module: config("home").module,
+        conf: file("softhsm2.conf"),
+        env: BTreeMap::from([(
+            "SOFTHSM2_CONF".to_owned(),
+            file("softhsm2.conf").display().to_string(),
+        )]),
+        init_args: None,
+        tokens: file("tokens"),
+        label: "home".to_owned(),
+        serial: String::new(),
+        pin_file: file("home.pin"),
+        so_pin_file: file("home.so-pin"),
     }
 }
 

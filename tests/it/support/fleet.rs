@@ -8,7 +8,8 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use crate::support::softhsm::{SoftHsm, Token};
+use crate::support::kinds::{Kind, Shelf};
+use crate::support::softhsm::Token;
 
 const LOCKSTEP: &str = env!("CARGO_BIN_EXE_lockstep");
 const AGENT: &str = env!("CARGO_BIN_EXE_lockstep-agent");
@@ -28,7 +29,7 @@ pub struct Agent {
 /// The fleet. Dropping it ends its processes.
 #[derive(Debug)]
 pub struct Fleet {
-    pub hsm: SoftHsm,
+    shelf: Shelf,
     pub dir: PathBuf,
     pub agents: BTreeMap<String, Agent>,
     pub url: String,
@@ -68,29 +69,39 @@ fn run(program: &str, args: &[&str]) -> String {
 impl Fleet {
     /// Starts agents of these names, the first one internal, and a coordinator that knows none of them yet.
     pub fn start(names: &[&str]) -> Self {
-        Self::start_with(names, 1, "info")
+        Self::start_with(&softhsm(names), 1, "info")
     }
 
     /// As [`Self::start`]; the processes log what that filter lets through.
     pub fn start_logging(names: &[&str], log_filter: &'static str) -> Self {
-        Self::start_with(names, 1, log_filter)
+        Self::start_with(&softhsm(names), 1, log_filter)
     }
 
     /// As [`Self::start`], the first two internal.
     pub fn start_double(names: &[&str]) -> Self {
-        Self::start_with(names, 2, "info")
+        Self::start_with(&softhsm(names), 2, "info")
     }
 
-    fn start_with(names: &[&str], internal: usize, log_filter: &'static str) -> Self {
-        let hsm = SoftHsm::new();
-        let dir = hsm.dir().join("fleet");
+    /// As [`Self::start`], on tokens of these makes; those that cannot be here are left out.
+    pub fn start_on(tokens: &[(&str, Kind)]) -> Self {
+        Self::start_with(tokens, 1, "info")
+    }
+
+    /// Where everything is kept.
+    pub fn root(&self) -> &Path {
+        self.shelf.dir()
+    }
+
+    fn start_with(tokens: &[(&str, Kind)], internal: usize, log_filter: &'static str) -> Self {
+        let shelf = Shelf::new();
+        let dir = shelf.dir().join("fleet");
         fs::create_dir_all(&dir).unwrap();
         let ca = dir.join("ca");
         run(LOCKSTEP, &["ca", "init", "--dir", path(&ca)]);
         let token = format!("lks_{}", "5".repeat(64));
         secret(&dir.join("admin.token"), &token);
         let mut fleet = Self {
-            hsm,
+            shelf,
             dir,
             agents: BTreeMap::new(),
             url: String::new(),
@@ -98,10 +109,14 @@ impl Fleet {
             token,
             log_filter,
         };
-        for (index, name) in names.iter().enumerate() {
-            fleet.make_agent(name, index < internal);
+        let mut names = Vec::new();
+        for (index, &(name, kind)) in tokens.iter().enumerate() {
+            if let Some(token) = fleet.shelf.token(kind, name) {
+                fleet.make_agent(name, token.token(), index < internal);
+                names.push(name);
+            }
         }
-        fleet.list_peers(names);
+        fleet.list_peers(&names);
         for name in names {
             fleet.start_agent(name);
         }
@@ -126,20 +141,29 @@ impl Fleet {
         run(LOCKSTEP, &[&args[..], &["--out", path(&out)]].concat());
     }
 
-    fn make_agent(&mut self, name: &str, is_internal: bool) {
-        let token = self.hsm.token(name);
+    fn make_agent(&mut self, name: &str, token: Token, is_internal: bool) {
         self.issue("agent", name);
         let dir = self.dir.join(name);
         let variant = if is_internal { "internal" } else { "external" };
         let config = format!(
             "name = \"{name}\"\nlisten = \"127.0.0.1:0\"\nstate_dir = \"state\"\n\
-             variant = \"{variant}\"\n[token]\nmodule = \"{}\"\nlabel = \"{name}\"\n\
-             serial = \"{}\"\npin_file = \"{}\"\n[env]\nSOFTHSM2_CONF = \"{}\"\n[tls]\n\
+             variant = \"{variant}\"\n[token]\nmodule = \"{}\"\nlabel = \"{}\"\n\
+             serial = \"{}\"\npin_file = \"{}\"\n{}[env]\n{}[tls]\n\
              cert = \"cert.pem\"\nkey = \"key.pem\"\nca = \"{}\"\n",
             path(&token.module),
+            token.label,
             token.serial,
             path(&token.pin_file),
-            path(&token.conf),
+            token
+                .init_args
+                .iter()
+                .map(|words| format!("init_args = {words:?}\n"))
+                .collect::<String>(),
+            token
+                .env
+                .iter()
+                .map(|(name, value)| format!("{name} = {value:?}\n"))
+                .collect::<String>(),
             path(&self.dir.join("ca/ca.pem")),
         );
         let file = dir.join("agent.toml");
@@ -443,18 +467,12 @@ impl Fleet {
     /// A program that knows nothing of Lockstep, on one token.
     pub fn outsider(&self, keystore: &str, command: &str, args: &[&str]) -> Output {
         let token = &self.agents[keystore].token;
-        let program = Path::new(LOCKSTEP)
-            .with_file_name("examples")
-            .join("outsider");
-        Command::new(program)
-            .args(["--module", path(&token.module), "--token", &token.label])
-            .args(["--pin-file", path(&token.pin_file)])
-            .arg(command)
-            .args(args)
-            .env("SOFTHSM2_CONF", &token.conf)
-            .output()
-            .unwrap()
+        token.outsider(&[&[command], args].concat())
     }
+}
+
+fn softhsm<'n>(names: &[&'n str]) -> Vec<(&'n str, Kind)> {
+    names.iter().map(|name| (*name, Kind::SoftHsm)).collect()
 }
 
 /// What a program printed, if it succeeded.

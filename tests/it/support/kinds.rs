@@ -10,7 +10,7 @@ use std::process::{Command, Output};
 use serde::{Deserialize, Serialize};
 
 use crate::support::module::build;
-use crate::support::softhsm::SoftHsm;
+use crate::support::softhsm::{SoftHsm, Token};
 
 /// Where `.ci/run` says that it set opencryptoki up: see `tests/modules/opencryptoki/start`.
 const OPENCRYPTOKI: &str = "LOCKSTEP_TEST_OPENCRYPTOKI";
@@ -101,14 +101,13 @@ impl Shelf {
 
     fn softhsm(&self, label: &str) -> KindToken {
         let token = self.hsm.token(label);
-        let conf = token.conf.display().to_string();
         KindToken {
             kind: Kind::SoftHsm,
             module: token.module,
             label: token.label,
             pin_file: token.pin_file,
             init_args: None,
-            env: BTreeMap::from([("SOFTHSM2_CONF".to_owned(), conf)]),
+            env: token.env,
         }
     }
 
@@ -202,6 +201,21 @@ fn opencryptoki(label: &str) -> Option<KindToken> {
 }
 
 impl KindToken {
+    /// For fixtures that take a token of any make: what only SoftHSM2 has is empty.
+    pub fn token(&self) -> Token {
+        Token {
+            module: self.module.clone(),
+            conf: PathBuf::new(),
+            env: self.env.clone(),
+            init_args: self.init_args.clone(),
+            tokens: PathBuf::new(),
+            label: self.label.clone(),
+            serial: String::new(),
+            pin_file: self.pin_file.clone(),
+            so_pin_file: PathBuf::new(),
+        }
+    }
+
     /// Runs `pkcs11-tool` on its module.
     pub fn tool(&self, args: &[&str]) -> Output {
         Command::new("pkcs11-tool")

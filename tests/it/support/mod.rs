@@ -14,6 +14,7 @@ pub mod module;
 pub mod paper;
 pub mod pin;
 pub mod process;
+pub mod programs;
 pub mod rest;
 pub mod secrets;
 pub mod softhsm;

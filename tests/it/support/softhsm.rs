@@ -1,5 +1,6 @@
 //! Real SoftHSM2 tokens in a directory of their own, gone with the fixture.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
@@ -29,6 +30,10 @@ pub struct Token {
     pub module: PathBuf,
     /// What `SOFTHSM2_CONF` must be.
     pub conf: PathBuf,
+    /// The environment that its module wants.
+    pub env: BTreeMap<String, String>,
+    /// What its module wants in C_Initialize.
+    pub init_args: Option<String>,
     /// The directory with one directory per token: taking it away is a token that vanishes.
     pub tokens: PathBuf,
     /// The token's label.
@@ -94,6 +99,8 @@ impl SoftHsm {
         );
         Token {
             module: self.module.clone(),
+            env: BTreeMap::from([("SOFTHSM2_CONF".to_owned(), conf.display().to_string())]),
+            init_args: None,
             conf,
             tokens,
             label: label.to_owned(),
@@ -115,21 +122,23 @@ impl Token {
             .args(["--login", "--pin", "env:LOCKSTEP_TEST_PIN"])
             .args(args)
             .env("LOCKSTEP_TEST_PIN", pin)
-            .env("SOFTHSM2_CONF", &self.conf)
+            .envs(&self.env)
             .output()
             .expect("pkcs11-tool is missing: apt-get install opensc")
     }
 
     /// Runs `examples/outsider` on the token: what somebody else does to it.
     pub fn outsider(&self, args: &[&str]) -> Output {
+        let init_args = self.init_args.as_deref();
         Command::new(example("outsider"))
             .arg("--module")
             .arg(&self.module)
             .args(["--token", &self.label])
             .arg("--pin-file")
             .arg(&self.pin_file)
+            .args(init_args.map(|words| format!("--init-args={words}")))
             .args(args)
-            .env("SOFTHSM2_CONF", &self.conf)
+            .envs(&self.env)
             .output()
             .expect("the outsider runs")
     }

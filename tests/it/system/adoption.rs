@@ -1,24 +1,11 @@
 //! Keys that others made, on real tokens: the same one on two of them becomes one managed key, obeys, and stays what it is.
 
-use std::path::Path;
-use std::process::{Command, Output};
-
 use serde_json::{Value, json};
 
 use crate::support::fleet::{Fleet, said};
+use crate::support::programs::{encrypts, lockstep};
 
-const LOCKSTEP: &str = env!("CARGO_BIN_EXE_lockstep");
 const RAW: [u8; 32] = *b"0123456789abcdef0123456789ABCDEF";
-
-/// Runs `lockstep` as an administrator.
-fn lockstep(fleet: &Fleet, args: &[&str]) -> Output {
-    Command::new(LOCKSTEP)
-        .args(args)
-        .env("LOCKSTEP_URL", &fleet.url)
-        .env("LOCKSTEP_TOKEN_FILE", fleet.dir.join("admin.token"))
-        .output()
-        .unwrap()
-}
 
 /// Runs `pkcs11-tool` on a token; it must succeed.
 fn tool(fleet: &Fleet, keystore: &str, args: &[&str]) {
@@ -38,30 +25,6 @@ fn import(fleet: &Fleet, keystore: &str, id: &str, label: &str) {
         label,
     ];
     tool(fleet, keystore, &[&object[..], &kind[..]].concat());
-}
-
-/// What `pkcs11-tool` says when it encrypts: nothing if it may.
-fn encrypts(fleet: &Fleet, keystore: &str, id: &str) -> Result<Vec<u8>, String> {
-    let (plain, cipher) = (fleet.dir.join("plain"), fleet.dir.join("cipher"));
-    std::fs::write(&plain, [7; 32]).unwrap();
-    let _none_yet = std::fs::remove_file(&cipher);
-    let path = |path: &Path| path.to_str().unwrap().to_owned();
-    let done = fleet.agents[keystore].token.pkcs11_tool(&[
-        "--encrypt",
-        "--mechanism",
-        "AES-ECB",
-        "--id",
-        id,
-        "--input-file",
-        &path(&plain),
-        "--output-file",
-        &path(&cipher),
-    ]);
-    if done.status.success() {
-        Ok(std::fs::read(&cipher).unwrap())
-    } else {
-        Err(String::from_utf8_lossy(&done.stderr).into_owned())
-    }
 }
 
 /// All keys on a token with their flags, as somebody else sees them.

@@ -6,6 +6,7 @@ mod drift;
 mod kek_rotation;
 mod luck;
 mod main_job;
+mod makes;
 mod probe;
 mod repository;
 mod secrecy;

@@ -60,7 +60,7 @@ fn no_clear_key_crosses_grpc_or_is_written_anywhere() {
     for name in ["home", "frankfurt"] {
         fleet.kill_agent(name);
     }
-    let mut written = files(fleet.hsm.dir());
+    let mut written = files(fleet.root());
     let known = distributed.map(|(kind, id)| Known::of(&fleet, kind, &id));
     // And once more after it was opened, so that the WAL has gone into the file.
     written.extend(files(&fleet.dir.join("test/state")));
