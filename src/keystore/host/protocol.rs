@@ -105,7 +105,11 @@ pub fn writes(job: &TokenJob) -> bool {
         TokenJob::Run(run) => run_writes(run),
         // Their keys are session objects: nothing on the token is half done.
         TokenJob::Generate { .. } | TokenJob::Rewrap(_) | TokenJob::TakeOver(_) => false,
-        TokenJob::Identify | TokenJob::Scan | TokenJob::Inspect(_) | TokenJob::Stop => false,
+        TokenJob::Identify
+        | TokenJob::Scan
+        | TokenJob::Inspect(_)
+        | TokenJob::Survey(_)
+        | TokenJob::Stop => false,
     }
 }
 
@@ -129,6 +133,7 @@ pub fn deadline(job: &TokenJob) -> Duration {
         TokenJob::Identify
         | TokenJob::Scan
         | TokenJob::Inspect(_)
+        | TokenJob::Survey(_)
         | TokenJob::Rewrap(_)
         | TokenJob::TakeOver(_)
         | TokenJob::Stop => READ_DEADLINE,

@@ -24,6 +24,7 @@ mod rewrap;
 pub(crate) mod run;
 pub(crate) mod scan;
 pub(crate) mod spki;
+mod survey;
 pub(crate) mod take_over;
 mod template;
 pub mod token;
