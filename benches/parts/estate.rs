@@ -1,5 +1,7 @@
 //! Two real agents and a coordinator with many keys: made on one token, active on the other, through the API.
 
+use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
@@ -20,6 +22,9 @@ const ASK_AGAIN: Duration = Duration::from_millis(20);
 
 /// For any state; ends a run that would never end.
 const PATIENCE: Duration = Duration::from_secs(1_800);
+
+/// Files with what is in them.
+pub type Objects = BTreeMap<PathBuf, Vec<u8>>;
 
 /// The processes and the paths of the keys.
 #[derive(Debug)]
@@ -72,6 +77,22 @@ impl Estate {
         body["total_count"]
             .as_u64()
             .unwrap_or_else(|| panic!("{body:#}"))
+    }
+
+    /// The object files of both tokens.
+    pub fn objects(&self) -> Objects {
+        let tokens = std::fs::read_dir(&self.token().tokens).unwrap();
+        tokens
+            .flat_map(|token| std::fs::read_dir(token.unwrap().path()).unwrap())
+            .map(|file| file.unwrap().path())
+            .filter(|path| path.extension().is_some_and(|name| name == "object"))
+            .map(|path| (path.clone(), std::fs::read(path).unwrap()))
+            .collect()
+    }
+
+    /// Waits until the API says that a key is as wanted everywhere; gives the seconds.
+    pub fn in_step(&self, key: &str) -> f64 {
+        self.wait("in step", || self.fleet.get(key)["phase"] == "in_step")
     }
 
     /// Waits until the API tells that difference of a key; gives the seconds.

@@ -9,7 +9,7 @@ use std::time::Duration;
 use lockstep::clock::Monotonic;
 
 use crate::parts::calls::{Bare, OF_ANY_KEY};
-use crate::parts::estate::{Estate, TARGET, cpu_seconds, id_of};
+use crate::parts::estate::{Estate, Objects, TARGET, cpu_seconds, id_of};
 use crate::parts::table::Table;
 use crate::parts::tokens;
 use crate::support::fleet::said;
@@ -21,6 +21,7 @@ const RUNS: u32 = 7;
 const IDLE_WINDOWS: usize = 3;
 const IDLE_WINDOW: Duration = Duration::from_secs(30);
 const CATCH_UP_RUNS: usize = 3;
+const ROTATION_RUNS: usize = 5;
 
 /// Scans that the baseline takes: enough for a clock of 10 ms.
 const BARE_SCANS: usize = 20;
@@ -34,6 +35,7 @@ pub fn run(keys: usize) {
     let estate = catch_up(estate, keys);
     idle(&estate, keys);
     seen(&estate, keys);
+    seen_in_rotation(&estate, keys);
 }
 
 fn catch_up(mut estate: Estate, keys: usize) -> Estate {
@@ -116,6 +118,45 @@ fn seen(estate: &Estate, keys: usize) {
         }
     }
     table.print();
+}
+
+/// A key whose material changes while its object and all it tells stay the same: no handle hints at it. No program can do
+/// that through SoftHSM2, so its files are edited: the key is swapped, and then the right one put into the new object.
+fn seen_in_rotation(estate: &Estate, keys: usize) {
+    let title =
+        format!("(d) {keys} keys: from other material in the same object to the API that shows it");
+    let mut table = Table::new(&title, "s");
+    let most = table.row("R13: key replaced, at most", None);
+    table.note(most, 30.0);
+    let row = table.row(
+        "key replaced: nothing but its fingerprint tells",
+        Some(most),
+    );
+    for key in estate.keys.iter().rev().take(ROTATION_RUNS) {
+        let before = estate.objects();
+        let id = id_of(estate, key);
+        estate.token().outsider_ok(&["swap", "--id", &id]);
+        estate.told(key, "wrong_key");
+        let after = estate.objects();
+        let only_in = |one: &Objects, other: &Objects| {
+            let found = one.iter().find(|(path, _)| !other.contains_key(*path));
+            found
+                .map(|(path, bytes)| (path.clone(), bytes.clone()))
+                .unwrap()
+        };
+        let (_, right) = only_in(&before, &after);
+        let (object, wrong) = only_in(&after, &before);
+        std::fs::write(object, with_next_generation(right, &wrong)).unwrap();
+        table.note(row, estate.in_step(key));
+    }
+    table.print();
+}
+
+/// SoftHSM2 reads an object file again when the number at its head is another one.
+fn with_next_generation(mut object: Vec<u8>, before: &[u8]) -> Vec<u8> {
+    let number = u64::from_be_bytes(before[..8].try_into().unwrap());
+    object[..8].copy_from_slice(&(number + 1).to_be_bytes());
+    object
 }
 
 /// Scans by the cheapest calls in a process of its own: the seconds with its start, and the CPU seconds of the scans.
