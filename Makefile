@@ -44,4 +44,5 @@ test:
 # Figures, each beside its baseline in the same run.
 bench:
 	demo/install $(PACKAGES)
+	cargo build --release --example outsider
 	cargo bench --bench bench

@@ -1,7 +1,7 @@
 //! The measurements that README quotes: each figure beside its baseline, taken in turns in the same run.
 //!
-//! `cargo bench --bench bench -- [store] [inventory] [activate] [KEYS ...]`; without a part all are run, KEYS are the
-//! sizes of the inventories (default 1000 and 10000). Tokens are SoftHSM2's, on /dev/shm where there is one; the store is
+//! `cargo bench --bench bench -- [store] [inventory] [activate] [pace] [KEYS ...]`; without a part all are run, KEYS
+//! are the sizes of the inventories (default 1000 and 10000) and of the watched token (default 1000). Tokens are SoftHSM2's, on /dev/shm where there is one; the store is
 //! on the disk that holds `target/`.
 #![allow(
     clippy::unwrap_used,
@@ -23,10 +23,13 @@ mod records;
 #[path = "../tests/it/support/mod.rs"]
 mod support;
 
-use parts::{activate, inventory, store};
+use parts::{activate, inventory, pace, store};
 
 /// Sizes of the inventories.
 const KEYS: [usize; 2] = [1_000, 10_000];
+
+/// Keys on the token that is watched: R13 promises for so many.
+const KEYS_WATCHED: [usize; 1] = [1_000];
 
 fn main() {
     // Cargo adds --bench.
@@ -37,6 +40,7 @@ fn main() {
     match words.first().map(String::as_str) {
         Some(inventory::INSIDE) => inventory::inside(&words[1..]),
         Some(activate::INSIDE) => activate::inside(&words[1..]),
+        Some(pace::INSIDE) => pace::inside(&words[1..]),
         Some(activate::COLD) => activate::cold(&words[1..]),
         Some(_) | None => all(&words),
     }
@@ -45,11 +49,12 @@ fn main() {
 fn all(words: &[String]) {
     let (sizes, parts): (Vec<&String>, Vec<&String>) =
         words.iter().partition(|word| word.parse::<usize>().is_ok());
-    let mut sizes: Vec<usize> = sizes.iter().map(|size| size.parse().unwrap()).collect();
-    if sizes.is_empty() {
-        sizes = KEYS.to_vec();
-    }
-    let known = ["store", "inventory", "activate"];
+    let sizes: Vec<usize> = sizes.iter().map(|size| size.parse().unwrap()).collect();
+    let or = |default: &[usize]| {
+        let asked = if sizes.is_empty() { default } else { &sizes };
+        asked.to_vec()
+    };
+    let known = ["store", "inventory", "activate", "pace"];
     for part in &parts {
         assert!(known.contains(&part.as_str()), "{part}: one of {known:?}");
     }
@@ -58,8 +63,13 @@ fn all(words: &[String]) {
         activate::run();
     }
     if wanted("inventory") {
-        for keys in sizes {
+        for keys in or(&KEYS) {
             inventory::run(keys);
+        }
+    }
+    if wanted("pace") {
+        for keys in or(&KEYS_WATCHED) {
+            pace::run(keys);
         }
     }
     if wanted("store") {

@@ -5,10 +5,14 @@
 
 use lockstep::keystore::host::handle::HostHandle;
 use lockstep::keystore::host::protocol::deadline;
-use lockstep::model::job::{TokenAnswer, TokenJob, TokenOutcome};
+use lockstep::model::capabilities::Strategy;
+use lockstep::model::desired::ObjectPlan;
+use lockstep::model::job::{SURVEY_PLANS_MAX, TokenAnswer, TokenJob, TokenOutcome};
+use lockstep::model::key::{Algorithm, DeactivatedUsage, KeySpec, UsageSet};
+use lockstep::model::observed::Found;
 use tokio::runtime::Runtime;
 
-use crate::parts::calls::{Bare, OF_ANY_KEY, OF_SECRET_KEY};
+use crate::parts::calls::{Bare, OF_ANY_KEY, OF_SECRET_KEY, key_id};
 use crate::parts::table::Table;
 use crate::parts::tokens;
 use crate::support::softhsm::{SoftHsm, Token};
@@ -57,6 +61,8 @@ pub fn inside(words: &[String]) {
     let secret = table.row("cheapest C calls, what secret keys have", None);
     let ours = table.row("agent's module host: Scan", Some(any));
     let cpu = table.row("agent's module host: CPU time of its process", None);
+    let one = table.row("agent's module host: Inspect of one key", None);
+    let all = table.row("agent's module host: Surveys of all keys", Some(any));
     let cold = table.row("module host from nothing: start, load, login, Scan", None);
     let enter = runtime.enter();
     let warm = tokens::host(&module, token);
@@ -65,6 +71,8 @@ pub fn inside(words: &[String]) {
         assert_eq!(table.time(any, || bare.inventory(OF_ANY_KEY)), keys);
         let cpu_us = table.time(ours, || scan(&runtime, &warm, keys));
         table.note(cpu, cpu_us as f64 / 1000.0);
+        table.time(one, || assert_eq!(survey(&runtime, &warm, &[plan(0)]), 1));
+        table.time(all, || survey_all(&runtime, &warm, keys));
         assert_eq!(table.time(secret, || bare.inventory(OF_SECRET_KEY)), keys);
     }
     for _ in 0..3 {
@@ -88,6 +96,48 @@ fn scan(runtime: &Runtime, host: &HostHandle, keys: usize) -> u64 {
     };
     assert_eq!((inventory.objects.len(), inventory.unreadable), (keys, 0));
     inventory.cpu_us
+}
+
+/// Looks at these as the agent does; gives how many there was time for. Each must be met, with its fingerprint.
+fn survey(runtime: &Runtime, host: &HostHandle, plans: &[ObjectPlan]) -> usize {
+    let job = match plans {
+        [plan] => TokenJob::Inspect(plan.clone()),
+        _ => TokenJob::Survey(plans.to_vec()),
+    };
+    let limit = deadline(&job);
+    let found = match runtime.block_on(host.perform(job, limit)) {
+        TokenOutcome::Done(TokenAnswer::Found(found)) => vec![Some(found)],
+        TokenOutcome::Done(TokenAnswer::Surveyed(found)) => found,
+        other
+        @ (TokenOutcome::Done(_) | TokenOutcome::Failed(_) | TokenOutcome::Unknown { .. }) => {
+            panic!("{other:?}")
+        }
+    };
+    let is_known = |found: &Option<Found>| found.as_ref().unwrap().fingerprint.is_some();
+    assert!(found.iter().all(is_known));
+    found.len()
+}
+
+fn survey_all(runtime: &Runtime, host: &HostHandle, keys: usize) {
+    let plans: Vec<ObjectPlan> = (0..keys).map(plan).collect();
+    let mut rest = plans.as_slice();
+    while !rest.is_empty() {
+        let most = rest.len().min(SURVEY_PLANS_MAX);
+        let reached = survey(runtime, host, &rest[..most]);
+        rest = &rest[reached..];
+    }
+}
+
+fn plan(number: usize) -> ObjectPlan {
+    ObjectPlan {
+        cka_id: key_id(number),
+        label: format!("orders-production-{number:06}"),
+        spec: KeySpec::new(Algorithm::Aes, 256).unwrap(),
+        usage: UsageSet::NONE,
+        deactivated_usage: DeactivatedUsage::None,
+        salt: vec![7; 32],
+        strategy: Strategy::Flags,
+    }
 }
 
 fn stop(runtime: &Runtime, host: &HostHandle) {

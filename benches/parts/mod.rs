@@ -2,8 +2,10 @@
 
 pub mod activate;
 pub mod calls;
+pub mod estate;
 pub mod inventory;
 pub mod ours;
+pub mod pace;
 pub mod store;
 pub mod table;
 pub mod tokens;

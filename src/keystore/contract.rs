@@ -7,6 +7,7 @@ pub mod coverage;
 mod kek;
 mod repository;
 mod strategies;
+mod survey;
 
 use uuid::Uuid;
 
@@ -86,6 +87,7 @@ pub fn check<K: Keystore>(internal: &mut K, external: &mut K, specs: &[KeySpec])
         let other = stage.key(*spec, "contract/b")?;
         stage.labels_are_taken_once(&key)?;
         stage.hints_never_act(&key, &other)?;
+        stage.surveys(&key, &other)?;
         stage.bad_material_leaves_nothing(&key)?;
         stage.refusals(&key)?;
     }
@@ -566,6 +568,7 @@ const fn name(job: &TokenJob) -> &'static str {
         TokenJob::Prepare { .. } => "prepare",
         TokenJob::Scan => "scan",
         TokenJob::Inspect(_) => "inspect",
+        TokenJob::Survey(_) => "survey",
         TokenJob::Run(_) => "run",
         TokenJob::Generate { .. } => "generate",
         TokenJob::Rewrap(_) => "rewrap",

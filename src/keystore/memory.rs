@@ -13,8 +13,8 @@ use crate::keystore::pkcs11::names::check_plan;
 use crate::model::capabilities::Capabilities;
 use crate::model::desired::ObjectPlan;
 use crate::model::job::{
-    FailureKind, Generated, Inventory, Prepared, Ran, RewrapJob, RunJob, TakeOverJob, TokenAnswer,
-    TokenFailure, TokenIdentity, TokenJob, TokenOutcome, Wrapped,
+    FailureKind, Generated, Inventory, Prepared, Ran, RewrapJob, RunJob, SURVEY_PLANS_MAX,
+    TakeOverJob, TokenAnswer, TokenFailure, TokenIdentity, TokenJob, TokenOutcome, Wrapped,
 };
 use crate::model::kek::KekNumber;
 use crate::model::key::{KeyClass, KeySpec, UsageSet};
@@ -223,6 +223,14 @@ impl State {
                 check_plan(plan)?;
                 Ok(TokenAnswer::Found(self.look(plan, fault)))
             }
+            TokenJob::Survey(plans) => {
+                if plans.len() > SURVEY_PLANS_MAX {
+                    let detail = "more plans than one survey has";
+                    return Err(failure(FailureKind::Refused, "survey", detail));
+                }
+                let all = plans.iter().map(|plan| self.glance(plan, fault));
+                Ok(TokenAnswer::Surveyed(all.collect()))
+            }
             TokenJob::Run(job) => {
                 check_plan(&job.object)?;
                 Ok(TokenAnswer::Ran(Box::new(self.run(job, fault))))
@@ -364,6 +372,13 @@ impl State {
             fingerprint,
             objects,
         }
+    }
+
+    /// As a survey does: nothing where not exactly the plan's objects are met.
+    fn glance(&self, plan: &ObjectPlan, fault: &Fault) -> Option<Found> {
+        check_plan(plan).ok()?;
+        let found = self.look(plan, fault);
+        plan.is_exactly(found.objects.iter()).then_some(found)
     }
 
     fn fingerprint(&self, plan: &ObjectPlan, objects: &[ObjectFacts]) -> Option<Fingerprint> {

@@ -7,7 +7,7 @@ use crate::model::canonical::Canonical;
 use crate::model::capabilities::Strategy;
 use crate::model::ids::{Digest, Generation, KeyVersionId, KeystoreId};
 use crate::model::key::{DeactivatedUsage, KeySpec, UsageSet};
-use crate::model::observed::{Fingerprint, ObjectClass};
+use crate::model::observed::{Fingerprint, ObjectClass, ObjectFacts};
 
 /// Longest CKA_ID we handle; longer ones found on tokens are unmanaged and never ours.
 pub const CKA_ID_BYTES_MAX: usize = 64;
@@ -64,6 +64,16 @@ impl ObjectPlan {
             (Want::Active, _) | (Want::Deactivated, Strategy::Flags | Strategy::Copy) => true,
             (Want::Deactivated, Strategy::Withdraw) | (Want::Destroyed, _) => false,
         }
+    }
+
+    /// Whether these are one object of each class, and no other.
+    #[must_use]
+    pub fn is_exactly<'a>(&self, objects: impl Iterator<Item = &'a ObjectFacts>) -> bool {
+        let mut classes: Vec<ObjectClass> = objects.map(|facts| facts.class).collect();
+        classes.sort_unstable();
+        let mut expected = self.spec.class().objects().to_vec();
+        expected.sort_unstable();
+        classes == expected
     }
 
     /// Usage that an object of this class has under a want; nothing for `Destroyed`.

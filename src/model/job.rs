@@ -14,6 +14,9 @@ use crate::model::step::Step;
 /// Most objects one inventory carries; a token with more is told as a failure, never cut.
 pub const INVENTORY_OBJECTS_MAX: usize = 200_000;
 
+/// Most plans of one survey: bounds its message.
+pub const SURVEY_PLANS_MAX: usize = 1024;
+
 /// One job.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum TokenJob {
@@ -30,6 +33,8 @@ pub enum TokenJob {
     Scan,
     /// Find what is under a CKA_ID and take the fingerprint.
     Inspect(ObjectPlan),
+    /// As `Inspect` for several, with one pass over the token: a search for each is linear in the objects at many tokens.
+    Survey(Vec<ObjectPlan>),
     /// Run steps in order, stop at the first that fails, then read back.
     Run(Box<RunJob>),
     /// Make a key as a session object, take its fingerprint, wrap it under the KEK, destroy it.
@@ -129,6 +134,9 @@ pub enum TokenAnswer {
     Inventory(Inventory),
     /// To `Inspect`.
     Found(Found),
+    /// To `Survey`: in the order of the plans, at least the first and as many as there was time for. None: not exactly the
+    /// plan's objects were met, or the plan was refused; such a one is to be inspected.
+    Surveyed(Vec<Option<Found>>),
     /// To `Run`.
     Ran(Box<Ran>),
     /// To `Generate`.

@@ -96,6 +96,7 @@ fn echo(outcome: &TokenOutcome) -> &str {
         | TokenAnswer::Bound
         | TokenAnswer::Prepared(_)
         | TokenAnswer::Inventory(_)
+        | TokenAnswer::Surveyed(_)
         | TokenAnswer::Generated(_)
         | TokenAnswer::Rewrapped(_)
         | TokenAnswer::TakenOver(_)

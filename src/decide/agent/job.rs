@@ -8,7 +8,9 @@ use crate::decide::agent::scan::SCAN_LATE_MS;
 use crate::decide::agent::{Machine, Turn};
 use crate::model::desired::Applied;
 use crate::model::ids::KeyVersionId;
-use crate::model::job::{FailureKind, Ran, TokenAnswer, TokenFailure, TokenJob, TokenOutcome};
+use crate::model::job::{
+    FailureKind, Ran, SURVEY_PLANS_MAX, TokenAnswer, TokenFailure, TokenJob, TokenOutcome,
+};
 use crate::model::keystore::Health;
 use crate::model::observed::Found;
 
@@ -33,6 +35,13 @@ pub(crate) enum Doing {
         version: KeyVersionId,
         /// By which intent it is known where to look.
         applied: Applied,
+        /// Why.
+        why: Why,
+    },
+    /// Several instances, each with the intent by which it is known where to look.
+    Survey {
+        /// Which.
+        looks: Vec<(KeyVersionId, Applied)>,
         /// Why.
         why: Why,
     },
@@ -116,8 +125,8 @@ impl Machine {
             self.put_out(turn, Doing::Scan, TokenJob::Scan);
             return None;
         }
-        let version = self.rotate(turn.now)?;
-        self.inspect(turn, version, Why::Rotation);
+        let versions = self.rotate(turn.now);
+        self.survey(turn, &versions, Why::Rotation);
         None
     }
 
@@ -126,6 +135,11 @@ impl Machine {
             Task::Carry(version) => self.carry(turn, version),
             Task::Look(version) => self.inspect(turn, version, Why::Asked),
             Task::Recheck(version) => self.inspect(turn, version, Why::Seen),
+            Task::Survey(version) => {
+                let others = self.queue.pop_surveys(SURVEY_PLANS_MAX.saturating_sub(1));
+                let versions = [&[version], others.as_slice()].concat();
+                self.survey(turn, &versions, Why::Seen);
+            }
             Task::Prove(version) => self.prove(turn, version),
         }
     }
@@ -135,7 +149,11 @@ impl Machine {
         let ticket = self.ticket();
         let writes = match &doing {
             Doing::Run(_) => true,
-            Doing::Identify | Doing::Scan | Doing::Look { .. } | Doing::Prove { .. } => false,
+            Doing::Identify
+            | Doing::Scan
+            | Doing::Look { .. }
+            | Doing::Survey { .. }
+            | Doing::Prove { .. } => false,
         };
         self.flight = Some(Flight {
             ticket,
@@ -176,6 +194,12 @@ impl Machine {
                 } else {
                     self.outdated(turn, version, result.err());
                 }
+            }
+            Doing::Survey { looks, why } => {
+                if why == Why::Rotation {
+                    self.pace_rotation(turn.now, turn.now.saturating_sub(flight.started));
+                }
+                self.survey_landed(turn, &looks, why, expect_surveyed(result));
             }
             Doing::Run(run) => self.run_landed(turn, &run, expect_ran(result)),
             Doing::Prove { version, applied } => {
@@ -282,6 +306,24 @@ fn expect_found(result: Result<TokenAnswer, Miss>) -> Result<Found, Miss> {
         | TokenAnswer::Bound
         | TokenAnswer::Prepared(_)
         | TokenAnswer::Inventory(_)
+        | TokenAnswer::Surveyed(_)
+        | TokenAnswer::Ran(_)
+        | TokenAnswer::Generated(_)
+        | TokenAnswer::Rewrapped(_)
+        | TokenAnswer::TakenOver(_)
+        | TokenAnswer::Keks(_)
+        | TokenAnswer::Stopping => Err(Miss::Unknown(WRONG_ANSWER.to_owned())),
+    }
+}
+
+fn expect_surveyed(result: Result<TokenAnswer, Miss>) -> Result<Vec<Option<Found>>, Miss> {
+    match result? {
+        TokenAnswer::Surveyed(surveyed) => Ok(surveyed),
+        TokenAnswer::Identity(_)
+        | TokenAnswer::Bound
+        | TokenAnswer::Prepared(_)
+        | TokenAnswer::Inventory(_)
+        | TokenAnswer::Found(_)
         | TokenAnswer::Ran(_)
         | TokenAnswer::Generated(_)
         | TokenAnswer::Rewrapped(_)
@@ -299,6 +341,7 @@ fn expect_ran(result: Result<TokenAnswer, Miss>) -> Result<Box<Ran>, Miss> {
         | TokenAnswer::Prepared(_)
         | TokenAnswer::Inventory(_)
         | TokenAnswer::Found(_)
+        | TokenAnswer::Surveyed(_)
         | TokenAnswer::Generated(_)
         | TokenAnswer::Rewrapped(_)
         | TokenAnswer::TakenOver(_)

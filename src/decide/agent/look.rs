@@ -7,7 +7,7 @@ use crate::decide::agent::queue::{Lane, Task};
 use crate::decide::agent::{Machine, Turn};
 use crate::decide::effects::met;
 use crate::model::capabilities::Strategy;
-use crate::model::desired::ObjectPlan;
+use crate::model::desired::{Applied, ObjectPlan};
 use crate::model::ids::KeyVersionId;
 use crate::model::job::TokenJob;
 use crate::model::observed::{Found, Observation};
@@ -62,6 +62,60 @@ impl Machine {
                 why,
             };
             self.put_out(turn, doing, job);
+        }
+    }
+
+    /// Looks at several instances in one job; at a single one in the cheaper way.
+    pub(crate) fn survey(&mut self, turn: &mut Turn<'_>, versions: &[KeyVersionId], why: Why) {
+        if let &[version] = versions {
+            return self.inspect(turn, version, why);
+        }
+        let (mut looks, mut plans) = (Vec::new(), Vec::new());
+        for version in versions {
+            if let Some(instance) = self.instances.get(version) {
+                looks.push((*version, instance.applied));
+                plans.push(instance.intent.object.clone());
+            }
+        }
+        if !looks.is_empty() {
+            self.put_out(turn, Doing::Survey { looks, why }, TokenJob::Survey(plans));
+        }
+    }
+
+    /// Looks at several instances came to their end.
+    pub(crate) fn survey_landed(
+        &mut self,
+        turn: &mut Turn<'_>,
+        looks: &[(KeyVersionId, Applied)],
+        why: Why,
+        result: Result<Vec<Option<Found>>, Miss>,
+    ) {
+        let (surveyed, is_whole) = match result {
+            Ok(surveyed) => (surveyed, false),
+            Err(miss) => {
+                let is_whole = self.missed_one(turn, &miss);
+                for &(version, _) in looks.iter().filter(|_| is_whole) {
+                    self.not_seen(version, &miss);
+                }
+                (looks.iter().map(|_| None).collect(), is_whole)
+            }
+        };
+        let (reached, rest) = looks.split_at(surveyed.len().min(looks.len()));
+        for (&(version, applied), found) in reached.iter().zip(surveyed) {
+            // A newer intent that came meanwhile looks for itself.
+            if !self.is_current(version, applied) {
+                continue;
+            }
+            match found {
+                Some(found) => self.observe(turn.now, version, found),
+                // The token is in trouble: the next scan brings it up again.
+                None if is_whole => {}
+                None => self.queue.push(Lane::Recheck, Task::Recheck(version)),
+            }
+        }
+        // There was no time for these. In rotation they are the oldest now.
+        for &(version, _) in rest.iter().filter(|_| why == Why::Seen) {
+            self.queue.push(Lane::Recheck, Task::Survey(version));
         }
     }
 

@@ -37,11 +37,13 @@ pub(crate) enum Task {
     Look(KeyVersionId),
     /// Look at the instance because a scan saw something.
     Recheck(KeyVersionId),
+    /// As `Recheck`, where all is there that should be: together with others.
+    Survey(KeyVersionId),
     /// Try the instance's operations.
     Prove(KeyVersionId),
 }
 
-/// Each task at most once; first in, first out within a lane. So there are never more than four per instance.
+/// Each task at most once; first in, first out within a lane. So there are never more than five per instance.
 #[derive(Debug, Default)]
 pub(crate) struct Queue {
     items: BTreeMap<(Lane, u64), Task>,
@@ -69,6 +71,19 @@ impl Queue {
         self.items.remove(&place);
         self.places.remove(&task);
         Some(task)
+    }
+
+    /// Takes up to that many surveys, wherever they wait in their lane.
+    pub(crate) fn pop_surveys(&mut self, most: usize) -> Vec<KeyVersionId> {
+        let surveys = self.places.keys().filter_map(|task| match task {
+            Task::Survey(version) => Some(*version),
+            Task::Carry(_) | Task::Look(_) | Task::Recheck(_) | Task::Prove(_) => None,
+        });
+        let taken: Vec<KeyVersionId> = surveys.take(most).collect();
+        for &version in &taken {
+            self.remove(Task::Survey(version));
+        }
+        taken
     }
 
     /// Forgets the task.

@@ -120,7 +120,7 @@ impl Machine {
     /// nothing more to say.
     fn has_said_all(&self) -> bool {
         let rechecking = match self.flight.as_ref().map(|flight| &flight.doing) {
-            Some(Doing::Look { why, .. }) => *why == Why::Seen,
+            Some(Doing::Look { why, .. } | Doing::Survey { why, .. }) => *why == Why::Seen,
             Some(Doing::Identify | Doing::Scan | Doing::Run(_) | Doing::Prove { .. }) | None => {
                 false
             }

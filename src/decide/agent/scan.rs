@@ -10,7 +10,7 @@ use crate::decide::agent::queue::{Lane, Task};
 use crate::decide::agent::{Machine, Turn};
 use crate::model::desired::Want;
 use crate::model::ids::KeyVersionId;
-use crate::model::job::Inventory;
+use crate::model::job::{Inventory, SURVEY_PLANS_MAX};
 use crate::model::observed::{Found, ObjectFacts};
 
 /// A scan that is late by this much goes before intents that enable, milliseconds: a flood of them must not blind us.
@@ -145,6 +145,8 @@ impl Machine {
                 None => {
                     instance.sight.suspected_since = Some(now);
                     self.telling.dirty.insert(version);
+                    // The very next scan decides: one that came a moment too soon would cost another round.
+                    self.watch.scan_at = self.watch.scan_at.max(now.saturating_add(pause));
                 }
                 Some(since) if since.saturating_add(pause) <= now => {
                     self.queue.push(Lane::Recheck, Task::Recheck(version));
@@ -167,22 +169,41 @@ impl Machine {
             None if objects.is_empty() && instance.intent.want == Want::Destroyed => {
                 self.believe(now, version, Found::default());
             }
+            Some(_) | None if instance.intent.object.is_exactly(objects.iter()) => {
+                self.queue.push(Lane::Recheck, Task::Survey(version));
+            }
             Some(_) | None => self.queue.push(Lane::Recheck, Task::Recheck(version)),
         }
     }
 
-    /// Takes the next fingerprint in rotation: what has new handles first, then what was not looked at for longest.
-    pub(crate) fn rotate(&mut self, now: u64) -> Option<KeyVersionId> {
+    /// Whose fingerprints are taken next in rotation: what has new handles first, then what was not looked at for longest.
+    /// Once one is due, those that are halfway there come along: together they cost little more than one.
+    pub(crate) fn rotate(&mut self, now: u64) -> Vec<KeyVersionId> {
         if now < self.watch.rotate_at {
-            return None;
+            return Vec::new();
         }
-        while let Some(version) = self.watch.renewed.pop_first() {
-            if self.fingerprint_at(version).is_some() {
-                return Some(version);
-            }
+        let renewed = std::mem::take(&mut self.watch.renewed);
+        let renewed: Vec<KeyVersionId> = renewed
+            .into_iter()
+            .filter(|&version| self.fingerprint_at(version).is_some())
+            .collect();
+        if !renewed.is_empty() {
+            let (first, later) = renewed.split_at(renewed.len().min(SURVEY_PLANS_MAX));
+            self.watch.renewed.extend(later);
+            return first.to_vec();
         }
-        let (at, version) = self.oldest_fingerprint()?;
-        (at.saturating_add(self.setup.pace.fingerprint_ms) <= now).then_some(version)
+        let pause = self.setup.pace.fingerprint_ms;
+        let mut fingerprints = self.fingerprints();
+        fingerprints.retain(|(at, _)| at.saturating_add(pause / 2) <= now);
+        fingerprints.sort_unstable();
+        let is_due = fingerprints
+            .first()
+            .is_some_and(|(at, _)| at.saturating_add(pause) <= now);
+        if !is_due {
+            return Vec::new();
+        }
+        let oldest = fingerprints.into_iter().take(SURVEY_PLANS_MAX);
+        oldest.map(|(_, version)| version).collect()
     }
 
     /// When the next one is due.
@@ -209,9 +230,13 @@ impl Machine {
     }
 
     fn oldest_fingerprint(&self) -> Option<(u64, KeyVersionId)> {
+        self.fingerprints().into_iter().min()
+    }
+
+    fn fingerprints(&self) -> Vec<(u64, KeyVersionId)> {
         self.instances
             .keys()
             .filter_map(|&version| Some((self.fingerprint_at(version)?, version)))
-            .min()
+            .collect()
     }
 }

@@ -163,7 +163,7 @@ impl Machine {
         self.line = Line::Closed;
         self.queue.retain(|task| match task {
             Task::Look(_) => false,
-            Task::Carry(_) | Task::Recheck(_) | Task::Prove(_) => true,
+            Task::Carry(_) | Task::Recheck(_) | Task::Survey(_) | Task::Prove(_) => true,
         });
         self.watch.scan_asked = false;
     }

@@ -115,6 +115,7 @@ pub fn writes(job: &TokenJob) -> bool {
         | TokenJob::Identify
         | TokenJob::Scan
         | TokenJob::Inspect(_)
+        | TokenJob::Survey(_)
         | TokenJob::Stop => false,
     }
 }
@@ -139,6 +140,7 @@ pub fn deadline(job: &TokenJob) -> Duration {
         TokenJob::Identify
         | TokenJob::Scan
         | TokenJob::Inspect(_)
+        | TokenJob::Survey(_)
         | TokenJob::Rewrap(_)
         | TokenJob::TakeOver(_)
         | TokenJob::RewrapCopy(_)

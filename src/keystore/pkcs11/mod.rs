@@ -29,6 +29,7 @@ pub(crate) mod run;
 pub(crate) mod scan;
 pub(crate) mod spki;
 pub(crate) mod staged;
+mod survey;
 pub(crate) mod take_over;
 mod template;
 pub mod token;

@@ -11,7 +11,7 @@ use crate::keystore::pkcs11::failure::{failure, refused};
 use crate::keystore::pkcs11::known::Known;
 use crate::keystore::pkcs11::raw::{Module, Session};
 use crate::keystore::pkcs11::{
-    generate, identify, inspect, kek, prepare, rewrap, run, scan, take_over,
+    generate, identify, inspect, kek, prepare, rewrap, run, scan, survey, take_over,
 };
 use crate::model::job::{
     FailureKind, TokenAnswer, TokenFailure, TokenIdentity, TokenJob, TokenOutcome,
@@ -166,6 +166,7 @@ impl Pkcs11Token {
                 Ok(TokenAnswer::Inventory(inventory))
             }
             TokenJob::Inspect(plan) => inspect::inspect(self, plan).map(TokenAnswer::Found),
+            TokenJob::Survey(plans) => survey::survey(self, plans).map(TokenAnswer::Surveyed),
             TokenJob::Run(job) => run::run(self, job).map(|ran| TokenAnswer::Ran(Box::new(ran))),
             TokenJob::Generate { spec, salt, .. } => {
                 generate::generate(self, *spec, salt).map(TokenAnswer::Generated)

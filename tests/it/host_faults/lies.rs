@@ -72,6 +72,7 @@ async fn lengths_and_texts_that_a_module_makes_up_cost_nothing() {
                 for job in [
                     TokenJob::Scan,
                     TokenJob::Inspect(plan()),
+                    TokenJob::Survey(vec![plan()]),
                     TokenJob::Identify,
                 ] {
                     let outcome = stage.perform(job).await;

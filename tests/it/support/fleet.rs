@@ -111,8 +111,8 @@ impl Fleet {
         };
         let mut names = Vec::new();
         for (index, &(name, kind)) in tokens.iter().enumerate() {
-            if let Some(token) = fleet.shelf.token(kind, name) {
-                fleet.make_agent(name, token.token(), index < internal);
+            if let Some(token) = fleet.shelf.any(kind, name) {
+                fleet.make_agent(name, token, index < internal);
                 names.push(name);
             }
         }

@@ -95,6 +95,16 @@ impl Shelf {
         }
     }
 
+    /// As [`Self::token`], for fixtures that take a token of any make; of SoftHSM2's all that there is of it.
+    pub fn any(&mut self, kind: Kind, label: &str) -> Option<Token> {
+        match kind {
+            Kind::SoftHsm => Some(self.hsm.token(label)),
+            Kind::Kryoptic | Kind::Nss | Kind::OpenCryptoki => {
+                self.token(kind, label).map(KindToken::into_token)
+            }
+        }
+    }
+
     pub fn dir(&self) -> &Path {
         self.hsm.dir()
     }
@@ -201,17 +211,17 @@ fn opencryptoki(label: &str) -> Option<KindToken> {
 }
 
 impl KindToken {
-    /// For fixtures that take a token of any make: what only SoftHSM2 has is empty.
-    pub fn token(&self) -> Token {
+    /// What only SoftHSM2 has is empty.
+    fn into_token(self) -> Token {
         Token {
-            module: self.module.clone(),
+            module: self.module,
             conf: PathBuf::new(),
-            env: self.env.clone(),
-            init_args: self.init_args.clone(),
+            env: self.env,
+            init_args: self.init_args,
             tokens: PathBuf::new(),
-            label: self.label.clone(),
+            label: self.label,
             serial: String::new(),
-            pin_file: self.pin_file.clone(),
+            pin_file: self.pin_file,
             so_pin_file: PathBuf::new(),
         }
     }

@@ -42,7 +42,7 @@ fn a_changed_usage_is_told_by_the_next_scan_and_nothing_is_done_about_it() {
             .token
             .log
             .iter()
-            .all(|l| l == "scan" || l == "inspect")
+            .all(|l| l == "scan" || l == "inspect" || l == "survey")
     );
     assert!(world.try_report(3).is_none(), "the other one says nothing");
     // Put right by hand, it is proved anew.
@@ -159,6 +159,111 @@ fn a_replaced_key_that_kept_its_handle_is_found_in_rotation() {
         found.fingerprint,
         Some(intent(3, 1, Want::Active).fingerprint)
     );
+}
+
+/// Puts the next scan out, and lets it take this long.
+fn scan_for(world: &mut World, ms: u64) {
+    world.now = world.timer.unwrap();
+    world.give(Input::Tick).unwrap();
+    world.now += ms;
+    assert!(world.follow().unwrap());
+}
+
+#[test]
+fn the_scan_after_the_one_that_missed_a_key_decides_however_quick_it_is() {
+    let mut world = with_deactivated_keys(&[1]);
+    world.token.objects.clear();
+    scan_for(&mut world, 100);
+    assert!(matches!(
+        world.report(1).observation,
+        Observation::Suspected { .. }
+    ));
+    world.pass(2_000);
+    assert!(matches!(
+        world.report(1).observation,
+        Observation::Absent { .. }
+    ));
+}
+
+#[test]
+fn after_a_restart_all_keys_are_looked_at_in_one_job() {
+    let numbers: Vec<u8> = (1..=60).collect();
+    let mut world = with_deactivated_keys(&numbers);
+    world.restart();
+    world.token.log.clear();
+    world.go(Input::Tick);
+    world.open(STREAM, 2, None);
+    assert_eq!(world.token.log, ["identify", "scan", "survey"]);
+    assert!(matches!(world.last_up(), UpBody::CaughtUp { .. }));
+    for number in numbers {
+        let found = world.report(number).observation;
+        assert!(matches!(found, Observation::Present(found) if found.fingerprint.is_some()));
+    }
+    world.token.log.clear();
+    world.pass(60_000);
+    let surveys = world.token.log.iter().filter(|l| *l == "survey").count();
+    assert_eq!(surveys, 2, "the rotation takes them together too");
+    assert!(!world.token.log.contains(&"inspect".to_owned()));
+}
+
+#[test]
+fn what_a_survey_does_not_meet_is_looked_at_alone_and_only_suspected() {
+    let mut world = with_deactivated_keys(&[1, 3, 5]);
+    for object in &mut world.token.objects {
+        object.usage = UsageSet::of(&[Usage::Encrypt]);
+    }
+    world.token.log.clear();
+    scan_for(&mut world, 0);
+    world.token.objects.retain(|o| o.cka_id != cka_id(3));
+    while world.follow().unwrap() {}
+    assert_eq!(world.token.log, ["scan", "survey", "inspect"]);
+    assert!(matches!(
+        world.report(3).observation,
+        Observation::Suspected { .. }
+    ));
+    for number in [1, 5] {
+        let found = world.report(number).observation;
+        assert!(matches!(found, Observation::Present(_)), "{found:?}");
+    }
+}
+
+#[test]
+fn where_a_survey_is_refused_each_key_is_looked_at_alone() {
+    let mut world = with_deactivated_keys(&[1, 3]);
+    for object in &mut world.token.objects {
+        object.usage = UsageSet::of(&[Usage::Encrypt]);
+    }
+    scan_for(&mut world, 0);
+    world.token.log.clear();
+    let refused = Fault::RefusesAfter(0, FailureKind::Refused);
+    world.token.faults.push_back(refused);
+    while world.follow().unwrap() {}
+    assert_eq!(world.token.log, ["inspect", "inspect"]);
+    for number in [1, 3] {
+        let Observation::Present(found) = world.report(number).observation else {
+            panic!("{:?}", world.report(number));
+        };
+        assert_eq!(found.objects[0].usage, UsageSet::of(&[Usage::Encrypt]));
+    }
+}
+
+#[test]
+fn what_a_survey_had_no_time_for_comes_next() {
+    let mut world = with_deactivated_keys(&[1, 3, 5]);
+    world.restart();
+    world.token.surveyed_max = Some(1);
+    world.token.log.clear();
+    world.go(Input::Tick);
+    assert_eq!(
+        world.token.log,
+        ["identify", "scan", "survey", "survey", "inspect"]
+    );
+    world.open(STREAM, 2, None);
+    assert!(matches!(world.last_up(), UpBody::CaughtUp { .. }));
+    world.token.log.clear();
+    world.pass(35_000);
+    let looks = world.token.log.iter().filter(|l| *l != "scan").count();
+    assert_eq!(looks, 3, "each once in rotation: {:?}", world.token.log);
 }
 
 #[test]

@@ -49,6 +49,8 @@ pub(crate) struct Token {
     /// Jobs that were done, for people and checks.
     pub(crate) log: Vec<String>,
     pub(crate) handles: u64,
+    /// How many plans a survey has time for, where not for all.
+    pub(crate) surveyed_max: Option<usize>,
 }
 
 pub(crate) fn fingerprint(class: ObjectClass, material: u8) -> Fingerprint {
@@ -94,6 +96,7 @@ impl Token {
             | TokenJob::Prepare { .. }
             | TokenJob::Scan
             | TokenJob::Inspect(_)
+            | TokenJob::Survey(_)
             | TokenJob::Run(_)
             | TokenJob::Generate { .. }
             | TokenJob::Rewrap(_)
@@ -131,6 +134,15 @@ impl Token {
                 self.log.push("inspect".to_owned());
                 let found = self.find(&plan.cka_id, &plan.label);
                 TokenOutcome::Done(TokenAnswer::Found(found))
+            }
+            TokenJob::Survey(plans) => {
+                self.log.push("survey".to_owned());
+                let found = plans.iter().map(|plan| {
+                    let found = self.find(&plan.cka_id, &plan.label);
+                    plan.is_exactly(found.objects.iter()).then_some(found)
+                });
+                let found = found.take(self.surveyed_max.unwrap_or(usize::MAX));
+                TokenOutcome::Done(TokenAnswer::Surveyed(found.collect()))
             }
             TokenJob::Run(run) => self.run(run, fault),
             TokenJob::Bind(_)
