@@ -99,6 +99,7 @@ impl Keystore for Scripted {
             | TokenJob::Bind(_)
             | TokenJob::Prepare { .. }
             | TokenJob::Scan
+            | TokenJob::ScanOn
             | TokenJob::Survey(_)
             | TokenJob::Generate { .. }
             | TokenJob::Rewrap(_)

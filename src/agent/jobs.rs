@@ -13,8 +13,14 @@ use crate::keystore::host::protocol::deadline;
 use crate::model::ids::SessionNumber;
 use crate::model::job::{TokenAnswer, TokenJob, TokenOutcome};
 
-/// A waiting call is let through after this many jobs of the machine, which come first: what reduces use is among them.
+/// A waiting call is let through after this many jobs of the machine, which come first: what reduces use is among them. One
+/// that only watches the token lets every other call through.
 const MACHINE_JOBS_IN_A_ROW_MAX: u32 = 8;
+
+/// Whether a job of the machine is part of its watch, which can wait.
+const fn only_looks(job: &TokenJob) -> bool {
+    matches!(job, TokenJob::Scan | TokenJob::ScanOn | TokenJob::Survey(_))
+}
 
 /// Where the answer to a call goes.
 pub type Reply = oneshot::Sender<Result<TokenAnswer, CallFailure>>;
@@ -116,7 +122,13 @@ impl Jobs {
     /// Takes the job that is to be started next.
     pub fn take_next(&mut self) -> Option<Job> {
         self.forget_gone();
-        let call_first = self.in_a_row >= MACHINE_JOBS_IN_A_ROW_MAX && !self.calls.is_empty();
+        let looks = |(_, job): &(Ticket, TokenJob)| only_looks(job);
+        let most = if self.machine.front().is_some_and(looks) {
+            1
+        } else {
+            MACHINE_JOBS_IN_A_ROW_MAX
+        };
+        let call_first = self.in_a_row >= most && !self.calls.is_empty();
         if !call_first && let Some((ticket, job)) = self.machine.pop_front() {
             self.in_a_row = self.in_a_row.saturating_add(1);
             return Some(Job::Machine { ticket, job });

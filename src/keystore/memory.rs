@@ -13,15 +13,16 @@ use crate::keystore::pkcs11::names::check_plan;
 use crate::model::capabilities::Capabilities;
 use crate::model::desired::ObjectPlan;
 use crate::model::job::{
-    FailureKind, Generated, Inventory, Prepared, Ran, RewrapJob, RunJob, SURVEY_PLANS_MAX,
-    TakeOverJob, TokenAnswer, TokenFailure, TokenIdentity, TokenJob, TokenOutcome, Wrapped,
+    FailureKind, Generated, Prepared, Ran, RewrapJob, RunJob, SURVEY_PLANS_MAX, TakeOverJob,
+    TokenAnswer, TokenFailure, TokenIdentity, TokenJob, TokenOutcome, Wrapped,
 };
 use crate::model::kek::KekNumber;
-use crate::model::key::{KeyClass, KeySpec, UsageSet};
+use crate::model::key::{KeySpec, UsageSet};
 use crate::model::keystore::{Marker, TokenInfo};
-use crate::model::observed::{Fingerprint, Found, ObjectClass, ObjectFacts};
+use crate::model::observed::{Found, ObjectClass, ObjectFacts};
 
 mod kek;
+mod look;
 pub(crate) mod material;
 mod steps;
 
@@ -61,6 +62,10 @@ struct State {
     entropy: Entropy,
     faults: VecDeque<Fault>,
     jobs: u64,
+    /// Most objects in one slice of a scan, where not all.
+    slice_objects: Option<usize>,
+    /// What the scan under way has not read yet.
+    unscanned: VecDeque<u64>,
 }
 
 #[derive(Debug, Clone)]
@@ -88,12 +93,19 @@ impl MemoryToken {
             entropy: Entropy::new(label, seed),
             faults: VecDeque::new(),
             jobs: 0,
+            slice_objects: None,
+            unscanned: VecDeque::new(),
         })))
     }
 
     /// Appends to the script: each job takes one fault from its front.
     pub fn script(&self, faults: impl IntoIterator<Item = Fault>) {
         self.state().faults.extend(faults);
+    }
+
+    /// From now on a scan reads no more objects at once.
+    pub fn scan_in_slices(&self, objects: usize) {
+        self.state().slice_objects = Some(objects.max(1));
     }
 
     /// How many jobs were asked for so far.
@@ -213,22 +225,24 @@ impl State {
                 Ok(TokenAnswer::Bound)
             }
             TokenJob::Prepare { internal } => Ok(TokenAnswer::Prepared(self.prepare(*internal))),
-            TokenJob::Scan => Ok(TokenAnswer::Inventory(Inventory {
-                identity: self.identity(),
-                objects: self.facts(|object| !missed(fault, object)),
-                unreadable: 0,
-                cpu_us: 0,
-            })),
+            TokenJob::Scan => {
+                self.unscanned = self.objects.keys().copied().collect();
+                Ok(self.slice(fault))
+            }
+            TokenJob::ScanOn if self.unscanned.is_empty() => {
+                Err(failure(FailureKind::Retry, "scan", "no scan was begun"))
+            }
+            TokenJob::ScanOn => Ok(self.slice(fault)),
             TokenJob::Inspect(plan) => {
                 check_plan(plan)?;
                 Ok(TokenAnswer::Found(self.look(plan, fault)))
             }
-            TokenJob::Survey(plans) => {
-                if plans.len() > SURVEY_PLANS_MAX {
+            TokenJob::Survey(glances) => {
+                if glances.len() > SURVEY_PLANS_MAX {
                     let detail = "more plans than one survey has";
                     return Err(failure(FailureKind::Refused, "survey", detail));
                 }
-                let all = plans.iter().map(|plan| self.glance(plan, fault));
+                let all = glances.iter().map(|one| self.glance(one, fault));
                 Ok(TokenAnswer::Surveyed(all.collect()))
             }
             TokenJob::Run(job) => {
@@ -351,72 +365,6 @@ impl State {
         }
         ran.found = self.look(&job.object, fault);
         ran
-    }
-
-    fn look(&self, plan: &ObjectPlan, fault: &Fault) -> Found {
-        let seen = |object: &Object| object.cka_id == plan.cka_id && !missed(fault, object);
-        let objects = self.facts(seen);
-        let classes = plan.spec.class().objects();
-        let whole = classes
-            .iter()
-            .all(|class| objects.iter().any(|facts| facts.class == *class));
-        let fingerprint = self.fingerprint(plan, &objects);
-        Found {
-            same_label: if whole {
-                Vec::new()
-            } else {
-                self.same_label(plan)
-            },
-            fingerprint_failure: (fingerprint.is_none() && !objects.is_empty())
-                .then(|| "fingerprint: not exactly one object of each class".to_owned()),
-            fingerprint,
-            objects,
-        }
-    }
-
-    /// As a survey does: nothing where not exactly the plan's objects are met.
-    fn glance(&self, plan: &ObjectPlan, fault: &Fault) -> Option<Found> {
-        check_plan(plan).ok()?;
-        let found = self.look(plan, fault);
-        plan.is_exactly(found.objects.iter()).then_some(found)
-    }
-
-    fn fingerprint(&self, plan: &ObjectPlan, objects: &[ObjectFacts]) -> Option<Fingerprint> {
-        let one_of_each = objects.len() == plan.spec.class().objects().len();
-        let mut materials = objects
-            .iter()
-            .filter_map(|facts| self.objects.get(&facts.handle))
-            .map(|object| &object.material);
-        let first = materials.next()?;
-        if !one_of_each
-            || objects
-                .iter()
-                .any(|f| !plan.spec.class().objects().contains(&f.class))
-        {
-            return None;
-        }
-        match (plan.spec.class(), materials.next()) {
-            (KeyClass::Secret, _) => Some(first.fingerprint(plan.spec, &plan.salt)),
-            (KeyClass::Pair, Some(second)) if first == second => {
-                Some(first.fingerprint(plan.spec, &plan.salt))
-            }
-            (KeyClass::Pair, second) => second.map(|second| first.mismatched(second)),
-        }
-    }
-
-    fn same_label(&self, plan: &ObjectPlan) -> Vec<ObjectFacts> {
-        let mut namesakes = self.facts(|object| {
-            object.label == plan.label
-                && object.cka_id != plan.cka_id
-                && plan.spec.class().objects().contains(&object.class)
-        });
-        for facts in &mut namesakes {
-            let object = self.objects.get(&facts.handle);
-            facts.fingerprint = object
-                .filter(|object| object.class == ObjectClass::Secret)
-                .map(|object| object.material.fingerprint(plan.spec, &plan.salt));
-        }
-        namesakes
     }
 
     fn facts(&self, of: impl Fn(&Object) -> bool) -> Vec<ObjectFacts> {

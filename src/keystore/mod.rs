@@ -12,7 +12,8 @@ pub mod pkcs11;
 
 use crate::model::job::{TokenJob, TokenOutcome};
 
-/// A token that does jobs, one at a time. Each job is complete in itself: no handle or session outlives it.
+/// A token that does jobs, one at a time. Each job is complete in itself: no handle or session outlives it, but for a scan,
+/// which is done in slices.
 pub trait Keystore: Send {
     /// Does the job. Never panics and never hangs for ever; what it cannot tell is `Unknown`.
     fn perform(&mut self, job: &TokenJob) -> TokenOutcome;

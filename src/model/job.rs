@@ -29,12 +29,15 @@ pub enum TokenJob {
         /// Whether the keystore may generate keys.
         internal: bool,
     },
-    /// Read all objects of key classes, with token info and marker before and after.
+    /// Read all objects of key classes, with token info and marker before and after: begins, and does a first slice. One that
+    /// was begun before is given up.
     Scan,
+    /// The next slice of the scan that was begun: other jobs may have been done in between.
+    ScanOn,
     /// Find what is under a CKA_ID and take the fingerprint.
     Inspect(ObjectPlan),
-    /// As `Inspect` for several, with one pass over the token: a search for each is linear in the objects at many tokens.
-    Survey(Vec<ObjectPlan>),
+    /// As `Inspect` for several, by handles that a scan met: a search for each is linear in the objects at many tokens.
+    Survey(Vec<Glance>),
     /// Run steps in order, stop at the first that fails, then read back.
     Run(Box<RunJob>),
     /// Make a key as a session object, take its fingerprint, wrap it under the KEK, destroy it.
@@ -57,6 +60,15 @@ pub enum TokenJob {
     RewrapCopy(Box<RewrapCopyJob>),
     /// End after the calls under way: finalize and exit.
     Stop,
+}
+
+/// One instance of a survey.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Glance {
+    /// Its objects.
+    pub object: ObjectPlan,
+    /// Where a scan met them: checked before anything is said of them.
+    pub handles: Vec<u64>,
 }
 
 /// Steps on one instance.
@@ -130,7 +142,9 @@ pub enum TokenAnswer {
     Bound,
     /// To `Prepare`.
     Prepared(Prepared),
-    /// To `Scan`.
+    /// To `Scan` and `ScanOn`, where there was no time for all: `ScanOn` goes on.
+    Slice(Slice),
+    /// To `Scan` and `ScanOn`, at the end.
     Inventory(Inventory),
     /// To `Inspect`.
     Found(Found),
@@ -169,17 +183,33 @@ pub struct Prepared {
     pub capabilities: Capabilities,
 }
 
-/// All objects of key classes on the token, but the agent's own.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Inventory {
-    /// The token, read in the same job.
-    pub identity: TokenIdentity,
-    /// The objects.
+/// Some of the objects on the token.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Slice {
+    /// Objects of key classes, but the agent's own.
     pub objects: Vec<ObjectFacts>,
     /// Objects whose attributes could not be read.
     pub unreadable: u32,
     /// CPU time of the job in microseconds: paces the next scan.
     pub cpu_us: u64,
+}
+
+impl Slice {
+    /// Takes what another slice of the same scan met.
+    pub fn add(&mut self, other: Self) {
+        self.objects.extend(other.objects);
+        self.unreadable = self.unreadable.saturating_add(other.unreadable);
+        self.cpu_us = self.cpu_us.saturating_add(other.cpu_us);
+    }
+}
+
+/// The last slice of a scan: with those before it, all objects on the token.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Inventory {
+    /// The token, the same when the scan was begun and now.
+    pub identity: TokenIdentity,
+    /// What none of the slices before it met.
+    pub rest: Slice,
 }
 
 /// How a run ended, and what is there now.

@@ -95,6 +95,7 @@ fn echo(outcome: &TokenOutcome) -> &str {
         TokenAnswer::Identity(_)
         | TokenAnswer::Bound
         | TokenAnswer::Prepared(_)
+        | TokenAnswer::Slice(_)
         | TokenAnswer::Inventory(_)
         | TokenAnswer::Surveyed(_)
         | TokenAnswer::Generated(_)

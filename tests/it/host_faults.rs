@@ -3,6 +3,7 @@
 mod deaths;
 mod lies;
 mod opening;
+mod slow;
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -14,7 +15,7 @@ use lockstep::model::capabilities::Strategy;
 use lockstep::model::desired::ObjectPlan;
 use lockstep::model::ids::{Digest, Epoch, KeystoreId};
 use lockstep::model::job::{
-    Inventory, Ran, RunJob, TokenAnswer, TokenFailure, TokenJob, TokenOutcome,
+    Inventory, Ran, RunJob, Slice, TokenAnswer, TokenFailure, TokenJob, TokenOutcome,
 };
 use lockstep::model::key::{Algorithm, DeactivatedUsage, KeySpec, Usage, UsageSet};
 use lockstep::model::keystore::Marker;
@@ -118,12 +119,26 @@ impl Stage {
         found(self.perform(TokenJob::Inspect(plan())).await)
     }
 
+    /// A whole scan, however many slices it takes.
     pub(crate) async fn scan(&self) -> Inventory {
-        match self.perform(TokenJob::Scan).await {
-            TokenOutcome::Done(TokenAnswer::Inventory(inventory)) => inventory,
-            other @ (TokenOutcome::Done(_)
-            | TokenOutcome::Failed(_)
-            | TokenOutcome::Unknown { .. }) => panic!("{other:?}"),
+        let mut all = Slice::default();
+        let mut job = TokenJob::Scan;
+        loop {
+            let outcome = self.perform(job).await;
+            job = TokenJob::ScanOn;
+            if let TokenOutcome::Done(TokenAnswer::Inventory(Inventory { identity, rest })) =
+                outcome
+            {
+                all.add(rest);
+                return Inventory {
+                    identity,
+                    rest: all,
+                };
+            }
+            let TokenOutcome::Done(TokenAnswer::Slice(slice)) = outcome else {
+                panic!("{outcome:?}");
+            };
+            all.add(slice);
         }
     }
 

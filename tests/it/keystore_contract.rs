@@ -96,6 +96,12 @@ fn memory_keeps_the_contract() {
     if let Err(violation) = contract::check(&mut home, &mut away, &kinds) {
         panic!("{violation}");
     }
+    away.scan_in_slices(1);
+    away.reinitialise();
+    let mut home = MemoryToken::new("home", 2);
+    if let Err(violation) = contract::check(&mut home, &mut away, &kinds) {
+        panic!("in slices: {violation}");
+    }
 }
 
 #[test]
@@ -439,9 +445,6 @@ fn the_probe_finds_what_softhsm_can_do() {
 }
 
 fn objects(token: &mut Pkcs11Token) -> usize {
-    let outcome = token.perform(&TokenJob::Scan);
-    let TokenOutcome::Done(TokenAnswer::Inventory(inventory)) = outcome else {
-        panic!("{outcome:?}");
-    };
-    inventory.objects.len()
+    let (_, all) = contract::inventory(token).unwrap();
+    all.objects.len()
 }

@@ -19,7 +19,7 @@ use crate::model::step::Step;
 /// Steps that are out.
 #[derive(Debug)]
 pub(crate) struct Run {
-    version: KeyVersionId,
+    pub(crate) version: KeyVersionId,
     /// Which intent they serve: a newer one may have come meanwhile.
     applied: Applied,
     /// Whether more has to follow: only what restricts was run.

@@ -95,6 +95,8 @@ impl Machine {
     pub(crate) fn module_failed(&mut self, turn: &mut Turn<'_>, detail: String) {
         self.watch.identify_at = turn.now.saturating_add(pause_ms(self.watch.failures));
         self.watch.failures = self.watch.failures.saturating_add(1);
+        // What was begun in a module host that died does not go on in another one.
+        self.watch.scan = None;
         self.set_health(turn, Health::ModuleFailed { detail });
     }
 

@@ -105,6 +105,8 @@ pub(crate) struct Sight {
     pub(crate) why_unknown: Option<String>,
     /// A proof was tried for what is seen, whatever came of it.
     pub(crate) proof_tried: bool,
+    /// Where its objects were met last.
+    pub(crate) handles: Vec<u64>,
 }
 
 /// A look that is believed.
@@ -275,12 +277,9 @@ fn agree<T: PartialEq>(before: Option<T>, now: Option<T>) -> bool {
     }
 }
 
-/// Whether all objects carry the handles they had.
-pub(crate) fn same_handles(before: &[ObjectFacts], now: &[ObjectFacts]) -> bool {
-    let sorted = |objects: &[ObjectFacts]| {
-        let mut handles: Vec<u64> = objects.iter().map(|object| object.handle).collect();
-        handles.sort_unstable();
-        handles
-    };
-    sorted(before) == sorted(now)
+/// The handles of the objects, in ascending order.
+pub(crate) fn handles_of(objects: &[ObjectFacts]) -> Vec<u64> {
+    let mut handles: Vec<u64> = objects.iter().map(|object| object.handle).collect();
+    handles.sort_unstable();
+    handles
 }

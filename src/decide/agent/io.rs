@@ -13,13 +13,17 @@ use crate::model::vault::UnixMs;
 /// Shortest time between the starts of two scans, milliseconds (promises R13).
 pub const SCAN_MS: u64 = 2_000;
 
-/// A scan may take one part in this many of a core: the next one starts no sooner than this many times its CPU time.
-pub const SCAN_CPU_FACTOR: u64 = 12;
+/// Scans and fingerprints in rotation may take one part in this many of a core: the next scan starts no sooner than this
+/// many times the CPU time of both.
+pub const LOOKS_CPU_FACTOR: u64 = 12;
+
+/// They may keep the token busy for one part in this many of the time: a token behind a network takes little of our CPU.
+pub const LOOKS_TIME_FACTOR: u64 = 4;
 
 /// Least time between the look that missed something and the one that confirms it, milliseconds.
 pub const SECOND_LOOK_MS: u64 = 2_000;
 
-/// Each fingerprint is taken again after this time, as far as [`SCAN_CPU_FACTOR`] allows, milliseconds: what is left of the
+/// Each fingerprint is taken again after this time, as far as [`LOOKS_CPU_FACTOR`] allows, milliseconds: what is left of the
 /// promised 30 s is for a thousand others whose turn it is too.
 pub const FINGERPRINT_MS: u64 = 25_000;
 

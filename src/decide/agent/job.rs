@@ -4,7 +4,6 @@ use crate::decide::agent::carry::Run;
 use crate::decide::agent::io::{Output, ProveFailure, Ticket};
 use crate::decide::agent::look::Why;
 use crate::decide::agent::queue::{Lane, Task};
-use crate::decide::agent::scan::SCAN_LATE_MS;
 use crate::decide::agent::{Machine, Turn};
 use crate::model::desired::Applied;
 use crate::model::ids::KeyVersionId;
@@ -72,7 +71,8 @@ impl Machine {
     /// When something is due by time alone.
     pub(crate) fn next_due(&self) -> u64 {
         let token = if self.is_workable() {
-            Some(self.watch.scan_at)
+            let scan_on = self.watch.scan.as_ref().map(|_| 0);
+            Some(scan_on.unwrap_or(self.watch.scan_at))
         } else {
             Some(self.watch.identify_at)
         };
@@ -108,21 +108,21 @@ impl Machine {
     /// The most urgent task; scans and the rotation are put out here, when nothing else waits.
     fn next_task(&mut self, turn: &mut Turn<'_>) -> Option<Task> {
         let may_write = self.journal_failure.is_none();
-        let scan_late = turn.now >= self.watch.scan_at.saturating_add(SCAN_LATE_MS);
-        let may_enable = may_write && self.token_health == Health::Ok && !scan_late;
+        let scan_first = self.scan_goes_first(turn.now);
+        let may_enable = may_write && self.token_health == Health::Ok && !scan_first;
         let lanes = [
             (Lane::Restrict, may_write),
             (Lane::Enable, may_enable),
             (Lane::Ask, true),
-            (Lane::Recheck, !scan_late),
+            (Lane::Recheck, !scan_first),
         ];
         for lane in lanes.into_iter().filter(|&(_, open)| open) {
             if let Some(task) = self.queue.pop(lane.0) {
                 return Some(task);
             }
         }
-        if turn.now >= self.watch.scan_at {
-            self.put_out(turn, Doing::Scan, TokenJob::Scan);
+        if self.scan_is_due(turn.now) {
+            self.scan_on(turn);
             return None;
         }
         let versions = self.rotate(turn.now);
@@ -155,6 +155,12 @@ impl Machine {
             | Doing::Survey { .. }
             | Doing::Prove { .. } => false,
         };
+        self.watch.sliced = matches!(doing, Doing::Scan);
+        match &doing {
+            Doing::Look { version, .. } | Doing::Prove { version, .. } => self.touch(*version),
+            Doing::Run(run) => self.touch(run.version),
+            Doing::Identify | Doing::Scan | Doing::Survey { .. } => {}
+        }
         self.flight = Some(Flight {
             ticket,
             started: turn.now,
@@ -179,14 +185,17 @@ impl Machine {
         };
         match flight.doing {
             Doing::Identify => self.identify_landed(turn, result),
-            Doing::Scan => self.scan_landed(turn, result, flight.started),
+            Doing::Scan => {
+                let took_ms = turn.now.saturating_sub(flight.started);
+                self.scan_landed(turn, result, took_ms);
+            }
             Doing::Look {
                 version,
                 applied,
                 why,
             } => {
                 if why == Why::Rotation {
-                    self.pace_rotation(turn.now, turn.now.saturating_sub(flight.started));
+                    self.pace_rotation(turn.now.saturating_sub(flight.started));
                 }
                 let result = expect_found(result);
                 if self.is_current(version, applied) {
@@ -197,7 +206,7 @@ impl Machine {
             }
             Doing::Survey { looks, why } => {
                 if why == Why::Rotation {
-                    self.pace_rotation(turn.now, turn.now.saturating_sub(flight.started));
+                    self.pace_rotation(turn.now.saturating_sub(flight.started));
                 }
                 self.survey_landed(turn, &looks, why, expect_surveyed(result));
             }
@@ -248,10 +257,11 @@ impl Machine {
         &mut self,
         turn: &mut Turn<'_>,
         result: Result<TokenAnswer, Miss>,
-        started: u64,
+        took_ms: u64,
     ) {
         match result {
-            Ok(TokenAnswer::Inventory(inventory)) => self.scanned(turn, inventory, started),
+            Ok(TokenAnswer::Slice(slice)) => self.slice_landed(slice, took_ms),
+            Ok(TokenAnswer::Inventory(inventory)) => self.scanned(turn, inventory, took_ms),
             Ok(_) => self.scan_failed(turn, &Miss::Unknown(WRONG_ANSWER.to_owned())),
             Err(miss) => self.scan_failed(turn, &miss),
         }
@@ -297,6 +307,16 @@ pub(crate) enum Miss {
     Unknown(String),
 }
 
+impl Miss {
+    /// Whether the same may go well at once.
+    pub(crate) const fn may_be_tried_again(&self) -> bool {
+        match self {
+            Self::Failed(failure) => matches!(failure.kind, FailureKind::Retry),
+            Self::Unknown(_) => false,
+        }
+    }
+}
+
 const WRONG_ANSWER: &str = "the module host's answer does not belong to the job";
 
 fn expect_found(result: Result<TokenAnswer, Miss>) -> Result<Found, Miss> {
@@ -305,6 +325,7 @@ fn expect_found(result: Result<TokenAnswer, Miss>) -> Result<Found, Miss> {
         TokenAnswer::Identity(_)
         | TokenAnswer::Bound
         | TokenAnswer::Prepared(_)
+        | TokenAnswer::Slice(_)
         | TokenAnswer::Inventory(_)
         | TokenAnswer::Surveyed(_)
         | TokenAnswer::Ran(_)
@@ -322,6 +343,7 @@ fn expect_surveyed(result: Result<TokenAnswer, Miss>) -> Result<Vec<Option<Found
         TokenAnswer::Identity(_)
         | TokenAnswer::Bound
         | TokenAnswer::Prepared(_)
+        | TokenAnswer::Slice(_)
         | TokenAnswer::Inventory(_)
         | TokenAnswer::Found(_)
         | TokenAnswer::Ran(_)
@@ -339,6 +361,7 @@ fn expect_ran(result: Result<TokenAnswer, Miss>) -> Result<Box<Ran>, Miss> {
         TokenAnswer::Identity(_)
         | TokenAnswer::Bound
         | TokenAnswer::Prepared(_)
+        | TokenAnswer::Slice(_)
         | TokenAnswer::Inventory(_)
         | TokenAnswer::Found(_)
         | TokenAnswer::Surveyed(_)

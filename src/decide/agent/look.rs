@@ -1,6 +1,6 @@
 //! Looks at one instance, and what is believed of them.
 
-use crate::decide::agent::instance::{Seen, same_objects};
+use crate::decide::agent::instance::{Seen, handles_of, same_objects};
 use crate::decide::agent::io::StreamId;
 use crate::decide::agent::job::{Doing, Miss};
 use crate::decide::agent::queue::{Lane, Task};
@@ -9,7 +9,7 @@ use crate::decide::effects::met;
 use crate::model::capabilities::Strategy;
 use crate::model::desired::{Applied, ObjectPlan};
 use crate::model::ids::KeyVersionId;
-use crate::model::job::TokenJob;
+use crate::model::job::{Glance, TokenJob};
 use crate::model::observed::{Found, Observation};
 use crate::model::protocol::{Progress, Report, UpBody};
 
@@ -65,20 +65,24 @@ impl Machine {
         }
     }
 
-    /// Looks at several instances in one job; at a single one in the cheaper way.
+    /// Looks at several instances in one job.
     pub(crate) fn survey(&mut self, turn: &mut Turn<'_>, versions: &[KeyVersionId], why: Why) {
-        if let &[version] = versions {
-            return self.inspect(turn, version, why);
-        }
-        let (mut looks, mut plans) = (Vec::new(), Vec::new());
+        let (mut looks, mut glances) = (Vec::new(), Vec::new());
         for version in versions {
             if let Some(instance) = self.instances.get(version) {
                 looks.push((*version, instance.applied));
-                plans.push(instance.intent.object.clone());
+                glances.push(Glance {
+                    object: instance.intent.object.clone(),
+                    handles: instance.sight.handles.clone(),
+                });
             }
         }
         if !looks.is_empty() {
-            self.put_out(turn, Doing::Survey { looks, why }, TokenJob::Survey(plans));
+            self.put_out(
+                turn,
+                Doing::Survey { looks, why },
+                TokenJob::Survey(glances),
+            );
         }
     }
 
@@ -179,6 +183,7 @@ impl Machine {
         let is_met = met(&instance.intent, &found, strategy);
         instance.sight.suspected_since = None;
         instance.sight.why_unknown = None;
+        instance.sight.handles = handles_of(&found.objects);
         instance.sight.last = Some(Seen {
             found,
             at_ms: now,

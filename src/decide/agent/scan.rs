@@ -3,18 +3,21 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::decide::agent::health::pause_ms;
-use crate::decide::agent::instance::{same_handles, same_objects};
-use crate::decide::agent::io::SCAN_CPU_FACTOR;
-use crate::decide::agent::job::Miss;
+use crate::decide::agent::instance::{handles_of, same_objects};
+use crate::decide::agent::io::{LOOKS_CPU_FACTOR, LOOKS_TIME_FACTOR};
+use crate::decide::agent::job::{Doing, Miss};
 use crate::decide::agent::queue::{Lane, Task};
 use crate::decide::agent::{Machine, Turn};
 use crate::model::desired::Want;
 use crate::model::ids::KeyVersionId;
-use crate::model::job::{Inventory, SURVEY_PLANS_MAX};
+use crate::model::job::{Inventory, SURVEY_PLANS_MAX, Slice, TokenJob};
 use crate::model::observed::{Found, ObjectFacts};
 
 /// A scan that is late by this much goes before intents that enable, milliseconds: a flood of them must not blind us.
 pub(crate) const SCAN_LATE_MS: u64 = 10_000;
+
+/// Fingerprints may be taken for so long between two scans, whatever these cost, milliseconds.
+const ROTATION_MS: u64 = 100;
 
 /// Age of the last scan where there was none: 49 days, which is older than anything counts for.
 const SCAN_NEVER_MS: u64 = 0xffff_ffff;
@@ -34,14 +37,68 @@ pub(crate) struct Watch {
     pub(crate) scan_failures: u32,
     /// When the next scan is due.
     pub(crate) scan_at: u64,
+    /// The scan that is under way.
+    pub(crate) scan: Option<Scan>,
+    /// The last job was a slice of a scan: one of another kind comes next, if any waits.
+    pub(crate) sliced: bool,
     /// When the last complete one ended.
     pub(crate) scanned_at: Option<u64>,
     /// A coordinator waits for one.
     pub(crate) scan_asked: bool,
     /// Instances whose objects have new handles: perhaps replaced.
     pub(crate) renewed: BTreeSet<KeyVersionId>,
-    /// When the next fingerprint may be taken in rotation.
-    pub(crate) rotate_at: u64,
+    /// What was spent on looks since the last complete scan was begun.
+    pub(crate) spent: Spent,
+}
+
+/// A scan under way: it is done in slices, and what is more urgent is done in between.
+#[derive(Debug, Default)]
+pub(crate) struct Scan {
+    began: u64,
+    met: Slice,
+    /// How long the token was busy with it, milliseconds.
+    busy_ms: u64,
+    /// A slice of it was had.
+    is_under_way: bool,
+    /// What other jobs looked at or changed meanwhile: they know better.
+    touched: BTreeSet<KeyVersionId>,
+}
+
+/// What looking costs, in milliseconds. The next scan waits until all of it is within its part of a core and of the token's
+/// time ([`LOOKS_CPU_FACTOR`], [`LOOKS_TIME_FACTOR`]).
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Spent {
+    since: u64,
+    scan_cpu_ms: u64,
+    scan_busy_ms: u64,
+    rotation_ms: u64,
+}
+
+impl Spent {
+    const fn nothing(since: u64) -> Self {
+        Self {
+            since,
+            scan_cpu_ms: 0,
+            scan_busy_ms: 0,
+            rotation_ms: 0,
+        }
+    }
+
+    /// When the next scan may begin.
+    fn scan_at(self, pace_ms: u64) -> u64 {
+        let cpu = self.scan_cpu_ms.saturating_add(self.rotation_ms);
+        let busy = self.scan_busy_ms.saturating_add(self.rotation_ms);
+        let pause = cpu
+            .saturating_mul(LOOKS_CPU_FACTOR)
+            .max(busy.saturating_mul(LOOKS_TIME_FACTOR))
+            .max(pace_ms);
+        self.since.saturating_add(pause)
+    }
+
+    /// Whether fingerprints may be taken in rotation: as long as they have not cost as much as the scan.
+    const fn rotates(self) -> bool {
+        self.rotation_ms < self.scan_cpu_ms || self.rotation_ms < ROTATION_MS
+    }
 }
 
 impl Watch {
@@ -53,10 +110,12 @@ impl Watch {
             failures: 0,
             scan_failures: 0,
             scan_at: now,
+            scan: None,
+            sliced: false,
             scanned_at: None,
             scan_asked: false,
             renewed: BTreeSet::new(),
-            rotate_at: now,
+            spent: Spent::nothing(now),
         }
     }
 
@@ -64,6 +123,7 @@ impl Watch {
     pub(crate) fn forget(&mut self, now: u64) {
         self.identity_at = None;
         self.scan_at = now;
+        self.scan = None;
         self.scanned_at = None;
         self.renewed.clear();
     }
@@ -77,32 +137,94 @@ impl Machine {
             .map_or(SCAN_NEVER_MS, |at| now.saturating_sub(at))
     }
 
-    /// A scan ended. `started` is when it was put out.
-    pub(crate) fn scanned(&mut self, turn: &mut Turn<'_>, inventory: Inventory, started: u64) {
+    /// The next slice: of the scan under way, or the first one.
+    pub(crate) fn scan_on(&mut self, turn: &mut Turn<'_>) {
+        let job = if self.watch.scan.is_some() {
+            TokenJob::ScanOn
+        } else {
+            TokenJob::Scan
+        };
+        self.watch.scan.get_or_insert_with(|| Scan {
+            began: turn.now,
+            ..Scan::default()
+        });
+        self.put_out(turn, Doing::Scan, job);
+    }
+
+    /// Whether a slice is due.
+    pub(crate) const fn scan_is_due(&self, now: u64) -> bool {
+        self.watch.scan.is_some() || now >= self.watch.scan_at
+    }
+
+    /// Whether a slice goes before intents that enable: every other job then.
+    pub(crate) fn scan_goes_first(&self, now: u64) -> bool {
+        let due = match &self.watch.scan {
+            Some(scan) => scan.began,
+            None => self.watch.scan_at,
+        };
+        now >= due.saturating_add(SCAN_LATE_MS) && !self.watch.sliced
+    }
+
+    /// What a job on the instance sees is newer than what the scan under way has seen.
+    pub(crate) fn touch(&mut self, version: KeyVersionId) {
+        if let Some(scan) = &mut self.watch.scan {
+            scan.touched.insert(version);
+        }
+    }
+
+    /// A slice that is not the last.
+    pub(crate) fn slice_landed(&mut self, slice: Slice, took_ms: u64) {
+        if let Some(scan) = &mut self.watch.scan {
+            scan.met.add(slice);
+            scan.is_under_way = true;
+            scan.busy_ms = scan.busy_ms.saturating_add(took_ms);
+        }
+    }
+
+    /// A scan ended. What it met it met since it began, and counts as seen then.
+    pub(crate) fn scanned(&mut self, turn: &mut Turn<'_>, inventory: Inventory, took_ms: u64) {
+        self.slice_landed(inventory.rest, took_ms);
+        let Some(scan) = self.watch.scan.take() else {
+            return;
+        };
         self.identified(turn, &inventory.identity);
         if !self.is_workable() {
             return;
         }
-        let pause = (inventory.cpu_us / 1000).saturating_mul(SCAN_CPU_FACTOR);
-        let pause = pause.max(self.setup.pace.scan_ms);
-        self.watch.scan_at = started.saturating_add(pause).max(turn.now);
-        self.watch.scanned_at = Some(turn.now);
+        self.watch.spent = Spent {
+            scan_cpu_ms: scan.met.cpu_us / 1000,
+            scan_busy_ms: scan.busy_ms,
+            ..Spent::nothing(scan.began)
+        };
+        self.watch.scan_at = self
+            .watch
+            .spent
+            .scan_at(self.setup.pace.scan_ms)
+            .max(turn.now);
+        self.watch.scanned_at = Some(scan.began);
         self.watch.scan_failures = 0;
         if self.watch.scan_asked {
             self.watch.scan_asked = false;
             self.say_caught_up_again();
         }
-        let (ours, others) = self.sort(inventory.objects);
+        let (ours, others) = self.sort(scan.met.objects);
         let versions: Vec<KeyVersionId> = self.instances.keys().copied().collect();
-        for version in versions {
-            let objects = ours.get(&version).map_or(&[][..], Vec::as_slice);
-            self.compare(turn.now, version, objects);
+        for version in versions.iter().filter(|&one| !scan.touched.contains(one)) {
+            let objects = ours.get(version).map_or(&[][..], Vec::as_slice);
+            self.compare((scan.began, turn.now), *version, objects);
         }
         self.set_unmanaged(others);
     }
 
     /// A scan failed: the next one waits, the longer the more of them failed.
     pub(crate) fn scan_failed(&mut self, turn: &mut Turn<'_>, miss: &Miss) {
+        let was_begun = self.watch.scan.take().is_some_and(|scan| scan.is_under_way);
+        if was_begun && self.watch.scan_failures == 0 && miss.may_be_tried_again() {
+            // The host may have started anew for somebody's call.
+            self.watch.scan_failures = 1;
+            self.watch.scan_at = turn.now;
+            return;
+        }
         let pause = pause_ms(self.watch.scan_failures).max(self.setup.pace.scan_ms);
         self.watch.scan_failures = self.watch.scan_failures.saturating_add(1);
         self.watch.scan_at = turn.now.saturating_add(pause);
@@ -130,8 +252,13 @@ impl Machine {
         (ours, others)
     }
 
-    /// Compares what a scan saw of one instance with what was last believed.
-    fn compare(&mut self, now: u64, version: KeyVersionId, objects: &[ObjectFacts]) {
+    /// Compares what a scan saw of one instance between two times with what was last believed.
+    fn compare(
+        &mut self,
+        (began, now): (u64, u64),
+        version: KeyVersionId,
+        objects: &[ObjectFacts],
+    ) {
         let pause = self.setup.pace.second_look_ms;
         let Some(instance) = self.instances.get_mut(&version) else {
             return;
@@ -148,7 +275,7 @@ impl Machine {
                     // The very next scan decides: one that came a moment too soon would cost another round.
                     self.watch.scan_at = self.watch.scan_at.max(now.saturating_add(pause));
                 }
-                Some(since) if since.saturating_add(pause) <= now => {
+                Some(since) if since.saturating_add(pause) <= began => {
                     self.queue.push(Lane::Recheck, Task::Recheck(version));
                 }
                 Some(_) => {}
@@ -158,16 +285,19 @@ impl Machine {
         if instance.sight.suspected_since.take().is_some() {
             self.telling.dirty.insert(version);
         }
+        let handles = handles_of(objects);
+        let renewed = instance.sight.handles != handles;
+        instance.sight.handles = handles;
         match &mut instance.sight.last {
             Some(seen) if same_objects(&seen.found.objects, objects) => {
-                seen.at_ms = now;
-                if !same_handles(&seen.found.objects, objects) {
+                seen.at_ms = began;
+                if renewed {
                     self.watch.renewed.insert(version);
                 }
             }
             // A destroyed key that is not there needs no look of its own.
             None if objects.is_empty() && instance.intent.want == Want::Destroyed => {
-                self.believe(now, version, Found::default());
+                self.believe(began, version, Found::default());
             }
             Some(_) | None if instance.intent.object.is_exactly(objects.iter()) => {
                 self.queue.push(Lane::Recheck, Task::Survey(version));
@@ -179,7 +309,7 @@ impl Machine {
     /// Whose fingerprints are taken next in rotation: what has new handles first, then what was not looked at for longest.
     /// Once one is due, those that are halfway there come along: together they cost little more than one.
     pub(crate) fn rotate(&mut self, now: u64) -> Vec<KeyVersionId> {
-        if now < self.watch.rotate_at {
+        if !self.watch.spent.rotates() {
             return Vec::new();
         }
         let renewed = std::mem::take(&mut self.watch.renewed);
@@ -208,19 +338,22 @@ impl Machine {
 
     /// When the next one is due.
     pub(crate) fn rotation_due(&self) -> Option<u64> {
-        let next = if self.watch.renewed.is_empty() {
-            let (at, _) = self.oldest_fingerprint()?;
-            at.saturating_add(self.setup.pace.fingerprint_ms)
-        } else {
-            0
-        };
-        Some(next.max(self.watch.rotate_at))
+        if !self.watch.spent.rotates() {
+            return None;
+        }
+        if !self.watch.renewed.is_empty() {
+            return Some(0);
+        }
+        let (at, _) = self.oldest_fingerprint()?;
+        Some(at.saturating_add(self.setup.pace.fingerprint_ms))
     }
 
-    /// A fingerprint took this long: the next one waits so that all together stay within their part of a core.
-    pub(crate) fn pace_rotation(&mut self, now: u64, took_ms: u64) {
-        let pause = took_ms.saturating_mul(SCAN_CPU_FACTOR.saturating_sub(1));
-        self.watch.rotate_at = now.saturating_add(pause);
+    /// Fingerprints took this long: the next scan waits, so that all looks together stay within their part.
+    pub(crate) fn pace_rotation(&mut self, took_ms: u64) {
+        let spent = &mut self.watch.spent;
+        spent.rotation_ms = spent.rotation_ms.saturating_add(took_ms);
+        let scan_at = spent.scan_at(self.setup.pace.scan_ms);
+        self.watch.scan_at = self.watch.scan_at.max(scan_at);
     }
 
     fn fingerprint_at(&self, version: KeyVersionId) -> Option<u64> {

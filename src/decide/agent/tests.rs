@@ -4,6 +4,7 @@ mod crash;
 mod intents;
 mod looks;
 mod sessions;
+mod slices;
 mod token;
 mod walk;
 mod world;

@@ -2,7 +2,7 @@
 
 use crate::keystore::Keystore;
 use crate::keystore::contract::{Key, Outcome, Stage, another, demand, destroy, done};
-use crate::model::job::{SURVEY_PLANS_MAX, TokenAnswer, TokenJob, TokenOutcome};
+use crate::model::job::{Glance, SURVEY_PLANS_MAX, TokenAnswer, TokenJob, TokenOutcome};
 use crate::model::observed::Found;
 use crate::model::step::Step;
 
@@ -10,29 +10,40 @@ impl<K: Keystore> Stage<'_, K> {
     pub(super) fn surveys(&mut self, key: &Key, other: &Key) -> Outcome {
         self.run(key, vec![Step::Install])?;
         let single = self.look(key)?;
-        let surveyed = self.survey(&[key, other])?;
+        let nowhere = Found::default();
+        let surveyed = self.survey(&[(key, &single), (key, &nowhere), (other, &single)])?;
         demand(
-            "a survey finds what an inspect finds, and tells nothing of what is not there",
-            surveyed == [Some(single.clone()), None],
+            "a survey finds what an inspect finds, and tells nothing where there are no handles or another key's",
+            surveyed == [Some(single.clone()), None, None],
             &surveyed,
         )?;
         self.run(other, vec![Step::Install])?;
-        let both = self.survey(&[other, key])?;
-        let told = both == [Some(self.look(other)?), Some(single)];
+        let second = self.look(other)?;
+        let both = self.survey(&[(other, &second), (key, &single)])?;
+        let told = both == [Some(second.clone()), Some(single)];
         demand("the answers are in the order of the plans", told, &both)?;
         self.run(other, destroy(&other.plan))?;
+        let gone = self.survey(&[(other, &second)])?;
+        demand("what is gone is not met", gone == [None], &gone)?;
         self.run(key, destroy(&key.plan))?;
-        let many = vec![key.plan.clone(); SURVEY_PLANS_MAX + 1];
+        let many = vec![glance(key, &nowhere); SURVEY_PLANS_MAX + 1];
         let outcome = self.external.perform(&TokenJob::Survey(many));
         let refused = matches!(outcome, TokenOutcome::Failed(_));
         demand("a survey is bounded", refused, &outcome)
     }
 
-    fn survey(&mut self, keys: &[&Key]) -> Outcome<Vec<Option<Found>>> {
-        let plans = keys.iter().map(|key| key.plan.clone()).collect();
-        let TokenAnswer::Surveyed(found) = done(self.external, &TokenJob::Survey(plans))? else {
+    fn survey(&mut self, looks: &[(&Key, &Found)]) -> Outcome<Vec<Option<Found>>> {
+        let glances = looks.iter().map(|(key, seen)| glance(key, seen)).collect();
+        let TokenAnswer::Surveyed(found) = done(self.external, &TokenJob::Survey(glances))? else {
             return another("survey answers surveyed");
         };
         Ok(found)
+    }
+}
+
+fn glance(key: &Key, seen: &Found) -> Glance {
+    Glance {
+        object: key.plan.clone(),
+        handles: seen.objects.iter().map(|facts| facts.handle).collect(),
     }
 }

@@ -114,6 +114,7 @@ pub fn writes(job: &TokenJob) -> bool {
         TokenJob::Kek(KekJob::Look)
         | TokenJob::Identify
         | TokenJob::Scan
+        | TokenJob::ScanOn
         | TokenJob::Inspect(_)
         | TokenJob::Survey(_)
         | TokenJob::Stop => false,
@@ -139,6 +140,7 @@ pub fn deadline(job: &TokenJob) -> Duration {
     match job {
         TokenJob::Identify
         | TokenJob::Scan
+        | TokenJob::ScanOn
         | TokenJob::Inspect(_)
         | TokenJob::Survey(_)
         | TokenJob::Rewrap(_)

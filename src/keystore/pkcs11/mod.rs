@@ -27,6 +27,7 @@ mod rewrap;
 mod roles;
 pub(crate) mod run;
 pub(crate) mod scan;
+mod slice;
 pub(crate) mod spki;
 pub(crate) mod staged;
 mod survey;

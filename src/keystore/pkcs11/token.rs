@@ -10,6 +10,7 @@ use crate::keystore::Keystore;
 use crate::keystore::pkcs11::failure::{failure, refused};
 use crate::keystore::pkcs11::known::Known;
 use crate::keystore::pkcs11::raw::{Module, Session};
+use crate::keystore::pkcs11::scan::Scanning;
 use crate::keystore::pkcs11::{
     generate, identify, inspect, kek, prepare, rewrap, run, scan, survey, take_over,
 };
@@ -40,6 +41,8 @@ pub struct Pkcs11Token {
     /// Holds the login; never used for anything else, and never logged out.
     anchor: Option<Session>,
     pub(crate) known: Known,
+    /// The scan that was begun and is not at its end.
+    pub(crate) scanning: Option<Scanning>,
 }
 
 impl Pkcs11Token {
@@ -55,6 +58,7 @@ impl Pkcs11Token {
             slot,
             anchor: None,
             known: Known::default(),
+            scanning: None,
         })
     }
 
@@ -149,6 +153,13 @@ impl Pkcs11Token {
         Ok(())
     }
 
+    fn scanned(&mut self, answer: TokenAnswer) -> Result<TokenAnswer, TokenFailure> {
+        if let TokenAnswer::Inventory(inventory) = &answer {
+            self.check_marker(&inventory.identity)?;
+        }
+        Ok(answer)
+    }
+
     fn answer(&mut self, job: &TokenJob) -> Result<TokenAnswer, TokenFailure> {
         match job {
             TokenJob::Identify => {
@@ -160,11 +171,8 @@ impl Pkcs11Token {
             TokenJob::Prepare { internal } => {
                 prepare::prepare(self, *internal).map(TokenAnswer::Prepared)
             }
-            TokenJob::Scan => {
-                let inventory = scan::scan(self)?;
-                self.check_marker(&inventory.identity)?;
-                Ok(TokenAnswer::Inventory(inventory))
-            }
+            TokenJob::Scan => scan::begin(self).and_then(|answer| self.scanned(answer)),
+            TokenJob::ScanOn => scan::next(self).and_then(|answer| self.scanned(answer)),
             TokenJob::Inspect(plan) => inspect::inspect(self, plan).map(TokenAnswer::Found),
             TokenJob::Survey(plans) => survey::survey(self, plans).map(TokenAnswer::Surveyed),
             TokenJob::Run(job) => run::run(self, job).map(|ran| TokenAnswer::Ran(Box::new(ran))),
@@ -176,6 +184,7 @@ impl Pkcs11Token {
             TokenJob::Kek(job) => kek::perform(self, *job).map(TokenAnswer::Keks),
             TokenJob::RewrapCopy(job) => kek::rewrap_copy(self, job).map(TokenAnswer::TakenOver),
             TokenJob::Stop => {
+                self.scanning = None;
                 self.anchor = None;
                 self.module.finalize()?;
                 Ok(TokenAnswer::Stopping)

@@ -1,6 +1,6 @@
 //! Calls that say what is not so.
 
-use lockstep::model::job::{FailureKind, TokenJob, TokenOutcome};
+use lockstep::model::job::{FailureKind, Glance, TokenJob, TokenOutcome};
 use lockstep::model::key::UsageSet;
 use lockstep::model::observed::Found;
 
@@ -45,7 +45,7 @@ async fn a_yes_without_effect_is_never_taken_for_one() {
 async fn lengths_and_texts_that_a_module_makes_up_cost_nothing() {
     let stage = Stage::with(many).await;
     stage.make_key("made");
-    stage.scan().await;
+    let met = stage.scan().await.rest.objects;
     let before = stage.peak();
     let lengths = [
         "0xffffffffffffffff",
@@ -72,7 +72,10 @@ async fn lengths_and_texts_that_a_module_makes_up_cost_nothing() {
                 for job in [
                     TokenJob::Scan,
                     TokenJob::Inspect(plan()),
-                    TokenJob::Survey(vec![plan()]),
+                    TokenJob::Survey(vec![Glance {
+                        object: plan(),
+                        handles: vec![met[0].handle],
+                    }]),
                     TokenJob::Identify,
                 ] {
                     let outcome = stage.perform(job).await;
@@ -94,7 +97,7 @@ async fn lengths_and_texts_that_a_module_makes_up_cost_nothing() {
     assert!(!info.library.contains('\u{1b}'), "{info:?}");
     assert_eq!(info.model, "");
     stage.faults.clear();
-    assert_eq!(stage.scan().await.objects.len(), 1);
+    assert_eq!(stage.scan().await.rest.objects.len(), 1);
     let grown = stage.peak().saturating_sub(before);
     assert!(grown < 64 * 1024, "{grown} KiB more");
 }
@@ -103,7 +106,7 @@ async fn lengths_and_texts_that_a_module_makes_up_cost_nothing() {
 async fn searches_that_lie_are_no_evidence() {
     let stage = Stage::new().await;
     stage.make_key("made");
-    assert_eq!(stage.scan().await.objects.len(), 1);
+    assert_eq!(stage.scan().await.rest.objects.len(), 1);
     assert_eq!(stage.look().await.objects.len(), 1);
 
     // Nothing is found at all: not even the marker, and that is what is told.
@@ -123,7 +126,7 @@ async fn searches_that_lie_are_no_evidence() {
 
     // For ever the same, or each one twice: one object is one object.
     stage.faults.set(&["C_FindObjects twice"]);
-    assert_eq!(stage.scan().await.objects.len(), 1);
+    assert_eq!(stage.scan().await.rest.objects.len(), 1);
     assert_eq!(stage.look().await.objects.len(), 1);
     let before = stage.peak();
     for job in [
@@ -144,17 +147,17 @@ async fn searches_that_lie_are_no_evidence() {
 async fn an_old_inventory_tells_no_loss_and_hides_no_change() {
     let stage = Stage::new().await;
     stage.make_key("made");
-    assert_eq!(stage.scan().await.objects.len(), 1);
+    assert_eq!(stage.scan().await.rest.objects.len(), 1);
     assert_eq!(stage.look().await.objects.len(), 1);
     stage.faults.set(&["C_FindObjects old"]);
     // What is in the old listing is read anew.
     let outcome = stage.run(&[OFF]).await;
     assert_eq!(outcome.failure, None);
-    assert_eq!(stage.scan().await.objects[0].usage, UsageSet::NONE);
+    assert_eq!(stage.scan().await.rest.objects[0].usage, UsageSet::NONE);
     // A key that was destroyed is in the listing and cannot be read: neither there nor gone.
     let outcome = stage.perform(run(&[GONE])).await;
     assert_eq!(failed(outcome).kind, FailureKind::Retry);
-    assert_eq!(stage.scan().await.unreadable, 1);
+    assert_eq!(stage.scan().await.rest.unreadable, 1);
     stage.faults.clear();
     assert_eq!(stage.look().await, Found::default());
 }

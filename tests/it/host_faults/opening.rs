@@ -27,7 +27,7 @@ async fn a_locked_pin_is_told_and_an_unlocked_one_opens() {
     let failure = failed(stage.perform(TokenJob::Scan).await);
     assert_eq!(failure.kind, FailureKind::PinLocked);
     assert_eq!(stage.host.status().health(&stage.config), Health::PinLocked);
-    assert_eq!(stage.scan().await.objects, []);
+    assert_eq!(stage.scan().await.rest.objects, []);
 }
 
 #[tokio::test(flavor = "multi_thread")]

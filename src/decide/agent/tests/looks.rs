@@ -256,7 +256,7 @@ fn what_a_survey_had_no_time_for_comes_next() {
     world.go(Input::Tick);
     assert_eq!(
         world.token.log,
-        ["identify", "scan", "survey", "survey", "inspect"]
+        ["identify", "scan", "survey", "survey", "survey"]
     );
     world.open(STREAM, 2, None);
     assert!(matches!(world.last_up(), UpBody::CaughtUp { .. }));

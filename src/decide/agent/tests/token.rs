@@ -5,8 +5,8 @@ use std::collections::VecDeque;
 use crate::model::desired::Want;
 use crate::model::ids::Digest;
 use crate::model::job::{
-    FailureKind, Inventory, Ran, RunJob, TokenAnswer, TokenFailure, TokenIdentity, TokenJob,
-    TokenOutcome,
+    FailureKind, Glance, Inventory, Ran, RunJob, Slice, TokenAnswer, TokenFailure, TokenIdentity,
+    TokenJob, TokenOutcome,
 };
 use crate::model::key::UsageSet;
 use crate::model::keystore::{Marker, TokenInfo};
@@ -51,6 +51,12 @@ pub(crate) struct Token {
     pub(crate) handles: u64,
     /// How many plans a survey has time for, where not for all.
     pub(crate) surveyed_max: Option<usize>,
+    /// How many objects a slice of a scan has time for, where not for all.
+    pub(crate) sliced_max: Option<usize>,
+    /// CPU time of each slice, microseconds.
+    pub(crate) cpu_us: u64,
+    /// Handles that the scan under way has not read.
+    pub(crate) unscanned: VecDeque<u64>,
 }
 
 pub(crate) fn fingerprint(class: ObjectClass, material: u8) -> Fingerprint {
@@ -95,6 +101,7 @@ impl Token {
             TokenJob::Bind(_)
             | TokenJob::Prepare { .. }
             | TokenJob::Scan
+            | TokenJob::ScanOn
             | TokenJob::Inspect(_)
             | TokenJob::Survey(_)
             | TokenJob::Run(_)
@@ -123,23 +130,25 @@ impl Token {
             }
             TokenJob::Scan => {
                 self.log.push("scan".to_owned());
-                TokenOutcome::Done(TokenAnswer::Inventory(Inventory {
-                    identity: self.identity(),
-                    objects: self.visible().map(facts).collect(),
-                    unreadable: 0,
-                    cpu_us: 1_000,
-                }))
+                self.unscanned = self.visible().map(|object| object.handle).collect();
+                self.slice()
+            }
+            TokenJob::ScanOn => {
+                self.log.push("scan on".to_owned());
+                assert!(!self.unscanned.is_empty(), "no scan was begun");
+                self.slice()
             }
             TokenJob::Inspect(plan) => {
                 self.log.push("inspect".to_owned());
                 let found = self.find(&plan.cka_id, &plan.label);
                 TokenOutcome::Done(TokenAnswer::Found(found))
             }
-            TokenJob::Survey(plans) => {
+            TokenJob::Survey(glances) => {
                 self.log.push("survey".to_owned());
-                let found = plans.iter().map(|plan| {
-                    let found = self.find(&plan.cka_id, &plan.label);
-                    plan.is_exactly(found.objects.iter()).then_some(found)
+                let found = glances.iter().map(|Glance { object, handles }| {
+                    let found = self.find(&object.cka_id, &object.label);
+                    let there = found.objects.iter().map(|facts| facts.handle);
+                    (there.eq(handles.iter().copied()) && !handles.is_empty()).then_some(found)
                 });
                 let found = found.take(self.surveyed_max.unwrap_or(usize::MAX));
                 TokenOutcome::Done(TokenAnswer::Surveyed(found.collect()))
@@ -154,6 +163,28 @@ impl Token {
             | TokenJob::RewrapCopy(_)
             | TokenJob::Stop => panic!("not the machine's to ask: {job:?}"),
         }
+    }
+
+    fn slice(&mut self) -> TokenOutcome {
+        let most = self
+            .sliced_max
+            .unwrap_or(usize::MAX)
+            .min(self.unscanned.len());
+        let now: Vec<u64> = self.unscanned.drain(..most).collect();
+        let read = self.visible().filter(|object| now.contains(&object.handle));
+        let slice = Slice {
+            objects: read.map(facts).collect(),
+            unreadable: 0,
+            cpu_us: self.cpu_us.max(1_000),
+        };
+        TokenOutcome::Done(if self.unscanned.is_empty() {
+            TokenAnswer::Inventory(Inventory {
+                identity: self.identity(),
+                rest: slice,
+            })
+        } else {
+            TokenAnswer::Slice(slice)
+        })
     }
 
     fn identity(&self) -> TokenIdentity {
