@@ -1,6 +1,6 @@
 //! The measurements that README quotes: each figure beside its baseline, taken in turns in the same run.
 //!
-//! `cargo bench --bench bench -- [store] [inventory] [activate] [pace] [KEYS ...]`; without a part all are run, KEYS
+//! `cargo bench --bench bench -- [store] [inventory] [activate] [pace] [big] [KEYS ...]`; without a part all are run, KEYS
 //! are the sizes of the inventories (default 1000 and 10000) and of the watched token (default 1000). Tokens are SoftHSM2's, on /dev/shm where there is one; the store is
 //! on the disk that holds `target/`.
 #![allow(
@@ -23,7 +23,7 @@ mod records;
 #[path = "../tests/it/support/mod.rs"]
 mod support;
 
-use parts::{activate, inventory, pace, store};
+use parts::{activate, big, inventory, pace, store};
 
 /// Sizes of the inventories.
 const KEYS: [usize; 2] = [1_000, 10_000];
@@ -41,6 +41,7 @@ fn main() {
         Some(inventory::INSIDE) => inventory::inside(&words[1..]),
         Some(activate::INSIDE) => activate::inside(&words[1..]),
         Some(pace::INSIDE) => pace::inside(&words[1..]),
+        Some(big::INSIDE) => big::inside(&words[1..]),
         Some(activate::COLD) => activate::cold(&words[1..]),
         Some(_) | None => all(&words),
     }
@@ -54,7 +55,7 @@ fn all(words: &[String]) {
         let asked = if sizes.is_empty() { default } else { &sizes };
         asked.to_vec()
     };
-    let known = ["store", "inventory", "activate", "pace"];
+    let known = ["store", "inventory", "activate", "pace", "big"];
     for part in &parts {
         assert!(known.contains(&part.as_str()), "{part}: one of {known:?}");
     }
@@ -70,6 +71,11 @@ fn all(words: &[String]) {
     if wanted("pace") {
         for keys in or(&KEYS_WATCHED) {
             pace::run(keys);
+        }
+    }
+    if wanted("big") {
+        for keys in or(&KEYS) {
+            big::run(keys);
         }
     }
     if wanted("store") {

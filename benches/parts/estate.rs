@@ -143,7 +143,7 @@ pub fn cpu_seconds(pid: u32) -> f64 {
 }
 
 /// The children of all its threads.
-fn children(pid: u32) -> impl Iterator<Item = u32> {
+pub fn children(pid: u32) -> impl Iterator<Item = u32> {
     let threads = std::fs::read_dir(format!("/proc/{pid}/task")).unwrap();
     let lists = threads.map(|thread| {
         let list = thread.unwrap().path().join("children");

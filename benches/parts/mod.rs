@@ -1,6 +1,7 @@
 //! A file per measurement, and what they share.
 
 pub mod activate;
+pub mod big;
 pub mod calls;
 pub mod estate;
 pub mod inventory;
