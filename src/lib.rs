@@ -15,7 +15,9 @@
 //! | `coordinator::store` | SQL, and nothing else has any | `model` |
 //! | `coordinator::ops` | all use cases, the port `Fleet` | `model decide clock store` |
 //! | `coordinator::reconcile` | sessions and passes, implements `Fleet` | `model decide wire clock tls store ops::fleet` |
-//! | `coordinator::api` | REST | `model rest ops` |
+//! | `coordinator::api` | REST | `model rest ops seal` |
+//! | `coordinator::seal` | backups sealed for a recovery key | nothing |
+//! | `coordinator::restore` | a sealed backup in the place of a store | `model tls seal store` |
 //! | `coordinator::console` | pages | `model ops` |
 //! | `cli` | process 3, people's command line | `model rest tls clock` |
 //! | `clock` `tls` `telemetry` | leaves, one job each | `model` |

@@ -1,14 +1,15 @@
 //! The coordinator and people's command line. Thin: joins the rooms and turns errors into exit codes.
 
-use std::io;
+use std::io::{self, Write as _};
 use std::process::ExitCode;
 use std::sync::Arc;
 
 use anyhow::Context as _;
 use clap::Parser as _;
 use lockstep::cli;
-use lockstep::cli::args::{CommandLine, ServeArgs};
+use lockstep::cli::args::{CommandLine, Own, RecoveryKeyArgs, RestoreArgs, ServeArgs};
 use lockstep::cli::terminal::Terminal;
+use lockstep::clock;
 use lockstep::coordinator::api;
 use lockstep::coordinator::api::serve::Scheme;
 use lockstep::coordinator::config::{Config, InvalidConfig};
@@ -18,6 +19,7 @@ use lockstep::coordinator::ops::auth::Auth;
 use lockstep::coordinator::ops::entropy::SystemEntropy;
 use lockstep::coordinator::ops::{Limits, Ops};
 use lockstep::coordinator::reconcile::fleet::Keepers;
+use lockstep::coordinator::restore;
 use lockstep::coordinator::store::Store;
 use lockstep::coordinator::store::sqlite::{Settings, SqliteStore};
 use lockstep::telemetry;
@@ -25,14 +27,20 @@ use lockstep::tls::config::{Identity, https_config, read_secret};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
+/// The store's file in the state directory.
+const STORE: &str = "store.sqlite";
+
 /// sysexits.h EX_CONFIG: the config must be mended first.
 const EXIT_CONFIG: u8 = 78;
 
 fn main() -> ExitCode {
     telemetry::abort_on_panic();
     let line = CommandLine::parse();
-    if let Some(args) = line.serve() {
-        return serve(args);
+    match line.own() {
+        Some(Own::Serve(args)) => return serve(args),
+        Some(Own::Restore(args)) => return told(restored(args)),
+        Some(Own::RecoveryKey(args)) => return told(recovery_key(args)),
+        None => {}
     }
     let (mut out, mut err) = (io::stdout(), io::stderr());
     let mut terminal = Terminal {
@@ -74,7 +82,7 @@ async fn coordinator(args: &ServeArgs) -> anyhow::Result<()> {
         None => Scheme::Http,
         Some(https) => Scheme::Https(https_config(&https.cert, &https.key)?),
     };
-    let store = SqliteStore::open(&config.state_dir.join("store.sqlite"), Settings::default())?;
+    let store = SqliteStore::open(&config.state_dir.join(STORE), Settings::default())?;
     let store: Arc<dyn Store> = Arc::new(store);
     let keepers = Keepers::start(Arc::clone(&store), identity).await?;
     let fleet = Arc::new(keepers.clone());
@@ -96,6 +104,45 @@ async fn coordinator(args: &ServeArgs) -> anyhow::Result<()> {
     keepers.stop().await;
     tracing::info!("stopped");
     Ok(())
+}
+
+/// A sentence on standard output, or why not on standard error.
+fn told(done: anyhow::Result<String>) -> ExitCode {
+    match done {
+        Ok(sentence) => {
+            // Nobody is left to tell when standard output is closed.
+            let _told = writeln!(io::stdout(), "{sentence}");
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            let _told = writeln!(io::stderr(), "lockstep: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// `lockstep recovery-key`.
+fn recovery_key(args: &RecoveryKeyArgs) -> anyhow::Result<String> {
+    let public = restore::recovery_key(&args.out)?;
+    Ok(public.text())
+}
+
+/// `lockstep restore`.
+fn restored(args: &RestoreArgs) -> anyhow::Result<String> {
+    let config = Config::read(&args.config)?;
+    let store = config.state_dir.join(STORE);
+    let (kept, made_at) = restore::restore(&args.from, &args.key, &store, clock::unix_ms())?;
+    let made = made_at.map_or_else(String::new, |at| {
+        let at = jiff::Timestamp::from_millisecond(at.0).unwrap_or_default();
+        format!(" as of {at:.0}")
+    });
+    let kept = kept.map_or_else(String::new, |kept| {
+        format!("; the store that was there is kept as {}", kept.display())
+    });
+    Ok(format!(
+        "restored {}{made}{kept}\nnothing is enabled until `lockstep recover` has been looked at",
+        store.display()
+    ))
 }
 
 /// The token with all rights, from its file.

@@ -5,10 +5,12 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 
 use crate::cli::commands::audit::AuditCommand;
+use crate::cli::commands::backup::BackupArgs;
 use crate::cli::commands::ca::CaCommand;
 use crate::cli::commands::differences::DifferencesArgs;
 use crate::cli::commands::key::KeyCommand;
 use crate::cli::commands::keystore::KeystoreCommand;
+use crate::cli::commands::recover::RecoverArgs;
 use crate::cli::commands::template::TemplateCommand;
 use crate::cli::commands::vault::VaultCommand;
 use crate::cli::context::Format;
@@ -76,6 +78,14 @@ pub enum Command {
     Key(KeyCommand),
     /// All that is not as wanted, anywhere.
     Differences(DifferencesArgs),
+    /// A copy of the store, sealed so that only the recovery key opens it.
+    Backup(BackupArgs),
+    /// Put a backup in the place of the store, while no coordinator runs.
+    Restore(RestoreArgs),
+    /// Make a recovery key, for backups.
+    RecoveryKey(RecoveryKeyArgs),
+    /// What agents know and a store that was restored from a backup does not; and going on.
+    Recover(RecoverArgs),
     /// What was asked, by whom.
     #[command(subcommand)]
     Audit(AuditCommand),
@@ -89,14 +99,56 @@ pub struct ServeArgs {
     pub config: PathBuf,
 }
 
+/// What is restored, and where.
+#[derive(Debug, Clone, Args)]
+pub struct RestoreArgs {
+    /// The coordinator's config file (TOML): says where the store is.
+    #[arg(long, value_name = "FILE")]
+    pub config: PathBuf,
+    /// The backup.
+    #[arg(long, value_name = "FILE")]
+    pub from: PathBuf,
+    /// File with the recovery key.
+    #[arg(long, value_name = "FILE")]
+    pub key: PathBuf,
+}
+
+/// Where a recovery key goes.
+#[derive(Debug, Clone, Args)]
+pub struct RecoveryKeyArgs {
+    /// The file to write; it must not be there yet. Keep it away from the coordinator.
+    #[arg(long, value_name = "FILE")]
+    pub out: PathBuf,
+}
+
+/// What the main does itself, since it needs the coordinator's rooms.
+#[derive(Debug, Clone, Copy)]
+pub enum Own<'a> {
+    /// Runs the coordinator.
+    Serve(&'a ServeArgs),
+    /// Restores a backup.
+    Restore(&'a RestoreArgs),
+    /// Makes a recovery key.
+    RecoveryKey(&'a RecoveryKeyArgs),
+}
+
 impl CommandLine {
-    /// What `serve` was called with; none for all other commands, which are `cli::run::run`'s.
+    /// What the main does itself; none for all other commands, which are `cli::run::run`'s.
     #[must_use]
-    pub const fn serve(&self) -> Option<&ServeArgs> {
-        if let Command::Serve(args) = &self.command {
-            Some(args)
-        } else {
-            None
+    pub const fn own(&self) -> Option<Own<'_>> {
+        match &self.command {
+            Command::Serve(args) => Some(Own::Serve(args)),
+            Command::Restore(args) => Some(Own::Restore(args)),
+            Command::RecoveryKey(args) => Some(Own::RecoveryKey(args)),
+            Command::Ca(_)
+            | Command::Vault(_)
+            | Command::Template(_)
+            | Command::Keystore(_)
+            | Command::Key(_)
+            | Command::Differences(_)
+            | Command::Backup(_)
+            | Command::Recover(_)
+            | Command::Audit(_) => None,
         }
     }
 }

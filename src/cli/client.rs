@@ -1,5 +1,6 @@
 //! The HTTP client of the REST API: sends, reads answers and refusals, never decides.
 
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -271,6 +272,33 @@ impl Client {
     ) -> Result<Answer<T>, ClientError> {
         let (bytes, etag) = self.send(verb, path, change)?;
         self.read(&bytes, etag)
+    }
+
+    /// Sends a POST and writes its answer's body as it comes; gives its length in bytes. Never sent twice by itself.
+    ///
+    /// # Errors
+    /// [`ClientError`]; what was written until then is to be thrown away.
+    pub fn download(
+        &self,
+        path: &str,
+        change: &Change,
+        into: &mut impl Write,
+    ) -> Result<u64, ClientError> {
+        let key = Uuid::new_v4().to_string();
+        let answer = self.send_once(Verb::Post, path, change, &key);
+        match answer {
+            Ok(response) if response.status().is_success() => {
+                let mut body = response.into_body().into_reader();
+                io::copy(&mut body, into).map_err(|error| ClientError::Unreachable {
+                    url: self.url.clone(),
+                    why: error.to_string(),
+                })
+            }
+            other => Err(match self.answered(other) {
+                Err(error) => error,
+                Ok(_never_a_success) => ClientError::Setup("the answer has no body".to_owned()),
+            }),
+        }
     }
 
     /// Removes an object.

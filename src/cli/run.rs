@@ -2,7 +2,9 @@
 
 use crate::cli::args::{Command, CommandLine};
 use crate::cli::client::ClientError;
-use crate::cli::commands::{audit, ca, differences, key, keystore, template, vault};
+use crate::cli::commands::{
+    audit, backup, ca, differences, key, keystore, recover, template, vault,
+};
 use crate::cli::context::Context;
 use crate::cli::exit::Exit;
 use crate::cli::find::FindError;
@@ -26,13 +28,15 @@ fn command(line: CommandLine, terminal: &mut Terminal<'_>) -> anyhow::Result<Exi
     let connection = line.connection;
     let asking = |terminal| Context::new(&connection, terminal);
     match line.command {
-        Command::Serve(_) => Ok(Exit::Usage),
+        Command::Serve(_) | Command::Restore(_) | Command::RecoveryKey(_) => Ok(Exit::Usage),
         Command::Ca(command) => ca::run(command, terminal),
         Command::Vault(command) => vault::run(command, &mut asking(terminal)?),
         Command::Template(command) => template::run(command, &mut asking(terminal)?),
         Command::Keystore(command) => keystore::run(command, &mut asking(terminal)?),
         Command::Key(command) => key::run(command, &mut asking(terminal)?),
         Command::Differences(args) => differences::run(&args, &mut asking(terminal)?),
+        Command::Backup(args) => backup::run(&args, &mut asking(terminal)?),
+        Command::Recover(args) => recover::run(&args, &mut asking(terminal)?),
         Command::Audit(command) => audit::run(command, &mut asking(terminal)?),
     }
 }

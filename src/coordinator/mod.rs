@@ -5,4 +5,6 @@ pub mod config;
 pub mod console;
 pub mod ops;
 pub mod reconcile;
+pub mod restore;
+pub mod seal;
 pub mod store;

@@ -1,6 +1,6 @@
 //! PURE VERBS, sans-IO: what follows from what is wanted and what is known.
 //!
-//! Owns: `effects` (steps), `status`, `difference`, `found` and `adoption` (keys that others made), the agent's and the coordinator's session state machines.
+//! Owns: `effects` (steps), `status`, `difference`, `found` and `adoption` (keys that others made), `recovery` (a store restored from a backup), the agent's and the coordinator's session state machines.
 //! Never: awaits, reads a clock, draws a random number, uses a hash map, panics on input. Imports `model` only, so that the
 //! simulation runs the very code that runs in production.
 
@@ -10,4 +10,5 @@ pub mod coordinator;
 pub mod difference;
 pub mod effects;
 pub mod found;
+pub mod recovery;
 pub mod status;

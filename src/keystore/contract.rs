@@ -6,6 +6,7 @@
 pub mod coverage;
 mod kek;
 mod repository;
+pub mod scan;
 mod strategies;
 mod survey;
 
@@ -17,8 +18,8 @@ use crate::model::capabilities::Strategy;
 use crate::model::desired::{ObjectPlan, Want};
 use crate::model::ids::{Epoch, KeyVersionId, KeystoreId};
 use crate::model::job::{
-    FailureKind, Generated, Inventory, Prepared, Ran, RewrapJob, RunJob, Slice, TokenAnswer,
-    TokenFailure, TokenIdentity, TokenJob, TokenOutcome, Wrapped,
+    FailureKind, Generated, Prepared, Ran, RewrapJob, RunJob, TokenAnswer, TokenFailure,
+    TokenIdentity, TokenJob, TokenOutcome, Wrapped,
 };
 use crate::model::key::{DeactivatedUsage, KeySpec, UsageSet};
 use crate::model::keystore::{Marker, OaepHash, Route, Wrapping};
@@ -101,7 +102,7 @@ pub fn check<K: Keystore>(internal: &mut K, external: &mut K, specs: &[KeySpec])
     for spec in specs {
         stage.rotated(spec)?;
     }
-    let objects = inventory(stage.external)?.1.objects;
+    let objects = scan::inventory(stage.external)?.1.objects;
     demand(
         "the suite leaves nothing behind",
         objects.is_empty(),
@@ -133,7 +134,7 @@ fn identity_and_marker<K: Keystore>(token: &mut K) -> Outcome {
     let again = failed(token, &TokenJob::Bind(marker))?;
     let refused = again.kind == FailureKind::Refused;
     demand("a marker is written once", refused, &again)?;
-    let (identity, _) = inventory(token)?;
+    let (identity, _) = scan::inventory(token)?;
     demand("a scan tells identity", identity == after, &identity)?;
     let outcome = token.perform(&TokenJob::ScanOn);
     let refused = matches!(outcome, TokenOutcome::Failed(_));
@@ -158,7 +159,7 @@ fn preparing_is_idempotent<K: Keystore>(
     )?;
     let apart = first.transport_spki != target.transport_spki;
     demand("each token has a transport key of its own", apart, &target)?;
-    let objects = inventory(internal)?.1.objects;
+    let objects = scan::inventory(internal)?.1.objects;
     demand(
         "own keys are not in the inventory",
         objects.is_empty(),
@@ -188,7 +189,7 @@ impl<K: Keystore> Stage<'_, K> {
         let TokenAnswer::Generated(born) = done(self.internal, &job)? else {
             return another("generate answers generated");
         };
-        let objects = inventory(self.internal)?.1.objects;
+        let objects = scan::inventory(self.internal)?.1.objects;
         demand(
             "a generated key is not on the token",
             objects.is_empty(),
@@ -276,7 +277,7 @@ impl<K: Keystore> Stage<'_, K> {
         let found = self.look(key)?;
         demand("a look says what the run said", found == ran.found, &found)?;
         let count = found.objects.len();
-        let scanned = inventory(self.external)?.1.objects;
+        let scanned = scan::inventory(self.external)?.1.objects;
         demand(
             "a scan finds the same",
             scanned == found.objects && count > 0,
@@ -540,27 +541,6 @@ fn ran<K: Keystore>(token: &mut K, job: RunJob) -> Outcome<Ran> {
         return another("run answers ran");
     };
     Ok(*ran)
-}
-
-/// A whole scan, however many slices it takes.
-///
-/// # Errors
-/// What the token refused, or the clause that did not hold.
-pub fn inventory<K: Keystore>(token: &mut K) -> Result<(TokenIdentity, Slice), Violation> {
-    let mut all = Slice::default();
-    let mut job = TokenJob::Scan;
-    loop {
-        let answer = done(token, &job)?;
-        job = TokenJob::ScanOn;
-        if let TokenAnswer::Inventory(Inventory { identity, rest }) = answer {
-            all.add(rest);
-            return Ok((identity, all));
-        }
-        let TokenAnswer::Slice(slice) = answer else {
-            return another("scan answers slices and an inventory");
-        };
-        all.add(slice);
-    }
 }
 
 fn identity<K: Keystore>(token: &mut K) -> Outcome<TokenIdentity> {

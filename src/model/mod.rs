@@ -22,6 +22,7 @@ pub mod live;
 pub mod material;
 pub mod observed;
 pub mod protocol;
+pub mod recovery;
 pub mod step;
 pub mod template;
 pub mod text;

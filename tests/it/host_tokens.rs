@@ -127,7 +127,7 @@ fn a_token_that_was_away_is_found_again_by_a_new_process() {
     assert!(matches!(blind, TokenOutcome::Failed(_)), "{blind:?}");
     std::fs::rename(&elsewhere, &directory).unwrap();
     until_ours(&mut host);
-    let (identity, _) = contract::inventory(&mut host).unwrap();
+    let (identity, _) = contract::scan::inventory(&mut host).unwrap();
     assert_eq!(identity.markers, [MARKER]);
 }
 

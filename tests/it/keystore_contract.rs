@@ -445,6 +445,6 @@ fn the_probe_finds_what_softhsm_can_do() {
 }
 
 fn objects(token: &mut Pkcs11Token) -> usize {
-    let (_, all) = contract::inventory(token).unwrap();
+    let (_, all) = contract::scan::inventory(token).unwrap();
     all.objects.len()
 }

@@ -5,6 +5,7 @@ mod changes;
 mod keys;
 mod processes;
 mod records;
+mod recoveries;
 mod rotations;
 mod sqlite;
 mod vaults;
@@ -38,6 +39,7 @@ pub(crate) async fn contract(store: Arc<dyn Store>) {
     keys::instances(&*store).await;
     keys::repository_copies(&*store).await;
     rotations::rotations(&*store).await;
+    recoveries::recoveries(&*store).await;
     adoption::material(&*store).await;
     adoption::ids(&*store).await;
     adoption::ignored(&*store).await;

@@ -21,13 +21,16 @@ enum Plan {
     Nothing,
     /// Write the marker; the journal has it from an attempt that was interrupted, or gets it first.
     Write { journal_first: bool },
+    /// The marker is there: begin a new journal, as an operator has said.
+    Journal,
 }
 
-/// Binds the configured token to this agent's keystore, epoch 1.
+/// Binds the configured token to this agent's keystore, epoch 1. With `journal_lost` a token that carries this keystore's marker
+/// already gets a new journal: the coordinator tells this agent again what is wanted.
 ///
 /// # Errors
 /// If the token is another keystore's, was bound before, or cannot be opened.
-pub fn bind(config: &Config) -> anyhow::Result<()> {
+pub fn bind(config: &Config, journal_lost: bool) -> anyhow::Result<()> {
     let pin = Source::open(&config.token)?;
     let own = open::own(config)?;
     let _lock = own.state.lock()?;
@@ -36,13 +39,13 @@ pub fn bind(config: &Config) -> anyhow::Result<()> {
         .build()?;
     runtime.block_on(async {
         let host = open::host(config, &own.state, pin)?;
-        let bound = bind_on(&own, &host).await;
+        let bound = bind_on(&own, &host, journal_lost).await;
         drop(perform(&host, TokenJob::Stop).await);
         bound
     })
 }
 
-async fn bind_on(own: &Own, host: &HostHandle) -> anyhow::Result<()> {
+async fn bind_on(own: &Own, host: &HostHandle, journal_lost: bool) -> anyhow::Result<()> {
     let records = file::load::<JournalRecord>(&own.state.journal())?.records;
     let TokenAnswer::Identity(token) = perform(host, TokenJob::Identify).await? else {
         bail!("the module host answered another question");
@@ -51,16 +54,24 @@ async fn bind_on(own: &Own, host: &HostHandle) -> anyhow::Result<()> {
         keystore: own.keystore,
         epoch: Epoch(1),
     };
-    if let Plan::Write { journal_first } = plan(marker, own.bound(&records), &records, &token)? {
-        if journal_first {
-            // First the journal: a marker without a journal means that the journal was lost.
-            let mut all = records;
-            all.push(JournalRecord::V1(Record::Bound(marker)));
-            drop(file::rewrite(&own.state.journal(), &all)?);
+    let begin = |mut records: Vec<JournalRecord>| -> anyhow::Result<()> {
+        records.push(JournalRecord::V1(Record::Bound(marker)));
+        drop(file::rewrite(&own.state.journal(), &records)?);
+        Ok(())
+    };
+    let found = plan(marker, own.bound(&records), &records, &token);
+    match if_lost(found, journal_lost)? {
+        Plan::Nothing => {}
+        Plan::Journal => begin(records)?,
+        Plan::Write { journal_first } => {
+            if journal_first {
+                // First the journal: a marker without a journal means that the journal was lost.
+                begin(records)?;
+            }
+            perform(host, TokenJob::Bind(marker))
+                .await
+                .context("the marker could not be written; run `bind` again")?;
         }
-        perform(host, TokenJob::Bind(marker))
-            .await
-            .context("the marker could not be written; run `bind` again")?;
     }
     say(&format!(
         "bound: token {:?} (serial {}) is keystore {}, epoch {}",
@@ -68,12 +79,46 @@ async fn bind_on(own: &Own, host: &HostHandle) -> anyhow::Result<()> {
     ))
 }
 
+/// An operator has said that the journal is lost: what was refused for that is planned, and nothing else.
+fn if_lost(found: Result<Plan, NotBound>, journal_lost: bool) -> anyhow::Result<Plan> {
+    match (found, journal_lost) {
+        (Err(NotBound::JournalLost { .. }), true) => Ok(Plan::Journal),
+        (Ok(Plan::Nothing | Plan::Write { .. } | Plan::Journal), true) => {
+            bail!("the journal is not lost; nothing was changed")
+        }
+        (found, _) => Ok(found?),
+    }
+}
+
+/// Why a token was not bound. Nothing was changed.
+#[derive(Debug, thiserror::Error)]
+enum NotBound {
+    #[error(
+        "marker_missing: this keystore was in use, and its token has lost the marker: it was re-initialised, restored or \
+         swapped; nothing was changed"
+    )]
+    MarkerMissing,
+    #[error(
+        "journal_lost: the token carries this keystore's marker (epoch {epoch}), and the journal in state_dir does not know \
+         it. Put the newest state_dir back that there is; where there is none, `bind --journal-lost` begins a new journal, and \
+         the coordinator tells this agent again what is wanted: see first that it is the right coordinator, and that its store \
+         is not an old copy. Nothing was changed"
+    )]
+    JournalLost { epoch: Epoch },
+    #[error("token_belongs_to: the token belongs to keystore {} (epoch {}); nothing was changed", .0.keystore, .0.epoch)]
+    BelongsTo(Marker),
+    #[error(
+        "the token carries {0} markers; remove what is not this agent's by hand; nothing was changed"
+    )]
+    Several(usize),
+}
+
 fn plan(
     wanted: Marker,
     bound: Option<Marker>,
     records: &[JournalRecord],
     token: &TokenIdentity,
-) -> anyhow::Result<Plan> {
+) -> Result<Plan, NotBound> {
     let used = records
         .iter()
         .any(|JournalRecord::V1(record)| !matches!(record, Record::Bound(_)));
@@ -84,25 +129,13 @@ fn plan(
         ([], Some(before)) if !used && before == wanted => Ok(Plan::Write {
             journal_first: false,
         }),
-        ([], _) => bail!(
-            "marker_missing: this keystore was in use, and its token has lost the marker: it was re-initialised, restored or \
-             swapped; nothing was changed"
-        ),
+        ([], _) => Err(NotBound::MarkerMissing),
         ([found], Some(before)) if *found == before => Ok(Plan::Nothing),
-        ([found], _) if found.keystore == wanted.keystore => bail!(
-            "journal_lost: the token carries this keystore's marker (epoch {}), and the journal in state_dir does not know \
-             it; restore state_dir from a backup; nothing was changed",
-            found.epoch
-        ),
-        ([found], _) => bail!(
-            "token_belongs_to: the token belongs to keystore {} (epoch {}); nothing was changed",
-            found.keystore,
-            found.epoch
-        ),
-        (several, _) => bail!(
-            "the token carries {} markers; remove what is not this agent's by hand; nothing was changed",
-            several.len()
-        ),
+        ([found], _) if found.keystore == wanted.keystore => {
+            Err(NotBound::JournalLost { epoch: found.epoch })
+        }
+        ([found], _) => Err(NotBound::BelongsTo(*found)),
+        (several, _) => Err(NotBound::Several(several.len())),
     }
 }
 

@@ -41,7 +41,13 @@ enum Command {
     /// Make the state directory with a keystore id and an identity key; print both as `identity` does. Safe to repeat.
     Init(WithConfig),
     /// Write this keystore's marker onto the token. Once, before the first `serve`.
-    Bind(WithConfig),
+    Bind {
+        #[command(flatten)]
+        with: WithConfig,
+        /// The journal in the state directory is lost for good, and the token is this keystore's: begin a new one.
+        #[arg(long)]
+        journal_lost: bool,
+    },
     /// Print `KEYSTORE IDENTITY`: the keystore id and the SHA-256 of the identity key.
     Identity(WithConfig),
     /// Say whom this agent trusts about keys.
@@ -107,7 +113,9 @@ pub fn main() -> ExitCode {
 fn run(command: Command) -> anyhow::Result<()> {
     match command {
         Command::Init(args) => init::init(&Config::load(&args.config)?),
-        Command::Bind(args) => bind::bind(&Config::load(&args.config)?),
+        Command::Bind { with, journal_lost } => {
+            bind::bind(&Config::load(&with.config)?, journal_lost)
+        }
         Command::Identity(args) => init::identity(&Config::load(&args.config)?),
         Command::Serve(args) => serve::serve(&Config::load(&args.config)?, &args.config),
         Command::CheckConfig(args) => check_config(&args.config),

@@ -109,8 +109,9 @@ fn recover(config: &Config, own: &Own, started: Monotonic) -> anyhow::Result<Rec
     }
     let bound = own.bound(&contents.records);
     let setup = Setup {
-        keystore: bound.map(|marker| marker.keystore),
-        epoch: bound.map_or(Epoch(0), |marker| marker.epoch),
+        // Also where the journal knows of no binding: the token's marker then says that it was lost.
+        keystore: Some(own.keystore),
+        epoch: bound.map_or(Epoch(1), |marker| marker.epoch),
         boot: BootId::from_uuid(Uuid::new_v4()),
         token_label: config.token.label.clone(),
         token_serial: config.token.serial.clone(),

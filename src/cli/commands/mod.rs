@@ -1,12 +1,14 @@
 //! The commands, a file per noun.
 
 pub mod audit;
+pub mod backup;
 pub mod ca;
 pub mod differences;
 pub mod found;
 pub mod key;
 pub mod keystore;
 pub mod probe;
+pub mod recover;
 pub mod rotate_kek;
 pub mod template;
 pub mod vault;

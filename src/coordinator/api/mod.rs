@@ -10,6 +10,7 @@ pub mod serve;
 
 pub(crate) mod answer;
 pub(crate) mod audit;
+pub(crate) mod backup;
 pub(crate) mod body;
 pub(crate) mod capability_body;
 pub(crate) mod differences;
@@ -26,6 +27,7 @@ pub(crate) mod keystores;
 pub(crate) mod managed_keys;
 pub(crate) mod plan;
 pub(crate) mod query;
+pub(crate) mod recovery;
 pub(crate) mod refusal;
 pub(crate) mod status_body;
 pub(crate) mod template_body;
@@ -126,6 +128,11 @@ fn extension_routes() -> Router<Api> {
             get(kek_rotation::one).post(kek_rotation::rotate),
         )
         .route("/api/lockstep/v1/audit", get(audit::list))
+        .route("/api/lockstep/v1/backup", post(backup::make))
+        .route(
+            "/api/lockstep/v1/recovery",
+            get(recovery::look).post(recovery::go_on),
+        )
         .route("/api/openapi.json", any(later))
         .route("/api/lockstep/v1/{noun}", any(later_noun))
 }

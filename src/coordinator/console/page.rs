@@ -35,6 +35,7 @@ const TROUBLES_AT_ONCE: usize = 5;
 pub struct Overview {
     now: String,
     who: String,
+    is_behind: bool,
     counts: PhaseCounts,
     live: usize,
     keystores: usize,
@@ -80,6 +81,7 @@ pub async fn overview(ops: &Ops, call: &Call) -> Result<Overview, OpsError> {
     let mut overview = Overview {
         now: clock_time(now),
         who: call.principal.name.clone(),
+        is_behind: ops.fleet().is_behind(),
         counts: PhaseCounts::default(),
         live: 0,
         keystores: 0,

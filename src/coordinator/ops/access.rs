@@ -68,6 +68,8 @@ pub enum Permission {
     KeyRemove,
     /// Read the audit log.
     AuditRead,
+    /// Copy the whole store.
+    StoreBackup,
 }
 
 impl Permission {
@@ -87,6 +89,7 @@ impl Permission {
             Self::KeyDestroy => "lockstep.managed-keys.destroy",
             Self::KeyRemove => "lockstep.managed-keys.destroyed-remove",
             Self::AuditRead => "lockstep.audit.read",
+            Self::StoreBackup => "lockstep.store.backup",
         }
     }
 

@@ -87,6 +87,8 @@ impl Draft {
                 | Write::CopyAdd { .. }
                 | Write::CopiesErase { .. }
                 | Write::KekRotationPut { .. }
+                | Write::RecoveryPut { .. }
+                | Write::StrangerPut(_)
                 | Write::MaterialAlone { .. }
                 | Write::IgnorePut(_)
                 | Write::IgnoreDelete { .. } => None,
@@ -150,7 +152,20 @@ impl Ops {
     }
 
     /// Commits a draft, then wakes.
+    ///
+    /// # Errors
+    /// `Refused` with `restored_from_backup` where it would enable something and the store is older than its agents.
     pub(crate) async fn commit(&self, call: &Call, draft: Draft) -> Result<Committed, OpsError> {
+        self.check_behind(&draft.writes)?;
+        self.commit_unguarded(call, draft).await
+    }
+
+    /// As [`Ops::commit`], for the operator's own word about a store that is older than its agents.
+    pub(crate) async fn commit_unguarded(
+        &self,
+        call: &Call,
+        draft: Draft,
+    ) -> Result<Committed, OpsError> {
         let at = clock::unix_ms();
         let id = OperationId::from_uuid(self.entropy.uuid_at(at));
         let operation = operation_record(call, &draft, id, at);

@@ -10,7 +10,7 @@ use crate::model::keystore::Health;
 use crate::model::live::{Connection, Live};
 use crate::model::material::RepositoryCopy;
 use crate::model::observed::{ObjectFacts, Proof};
-use crate::model::protocol::Description;
+use crate::model::protocol::{Description, Report};
 
 /// Why an agent could not be asked, by what to do next.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -93,6 +93,12 @@ pub trait Fleet: Send + Sync + std::fmt::Debug {
     fn live(&self, keystore: KeystoreId, version: KeyVersionId) -> Live;
     /// What is known of a keystore.
     fn live_keystore(&self, keystore: KeystoreId) -> LiveKeystore;
+    /// Whether the store was found to be older than its agents, and no operator has looked yet: nothing is enabled.
+    fn is_behind(&self) -> bool;
+    /// What a keystore's agent keeps in this session and the store does not know.
+    fn strangers(&self, keystore: KeystoreId) -> Vec<Report>;
+    /// An operator has looked, and the store says so: go on.
+    fn recovered(&self);
     /// Changes its value whenever a report, a refusal or a connection changed: wait on it instead of polling.
     fn changes(&self) -> watch::Receiver<u64>;
 }

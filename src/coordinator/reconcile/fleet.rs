@@ -12,6 +12,7 @@ use tokio_util::task::TaskTracker;
 use crate::clock::Monotonic;
 use crate::coordinator::ops::fleet::{Fleet, FleetError, LiveKeystore};
 use crate::coordinator::reconcile::calls;
+use crate::coordinator::reconcile::guard::Guard;
 use crate::coordinator::reconcile::keeper::{self, Keeper};
 use crate::coordinator::store::{Page, Store, StoreError};
 use crate::model::adoption::{Candidate, Examined};
@@ -20,7 +21,7 @@ use crate::model::key::KeySpec;
 use crate::model::live::{Connection, Live};
 use crate::model::material::RepositoryCopy;
 use crate::model::observed::Proof;
-use crate::model::protocol::Description;
+use crate::model::protocol::{Description, Report};
 use crate::tls::config::Identity;
 
 /// Keystores read from the store at once when the process starts.
@@ -38,6 +39,7 @@ pub struct Shared {
     pub(crate) changes: watch::Sender<u64>,
     pub(crate) stop: CancellationToken,
     pub(crate) tasks: TaskTracker,
+    pub(crate) guard: Guard,
     keepers: Mutex<BTreeMap<KeystoreId, Arc<Keeper>>>,
 }
 
@@ -57,6 +59,13 @@ impl Shared {
         self.lock().get(&keystore).cloned()
     }
 
+    /// Tells all keepers to look again.
+    pub(crate) fn wake_all(&self) {
+        for keeper in self.lock().values() {
+            keeper.wake();
+        }
+    }
+
     fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<KeystoreId, Arc<Keeper>>> {
         self.keepers.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -74,7 +83,10 @@ impl Keepers {
     /// # Errors
     /// The store's, if the keystores cannot be read.
     pub async fn start(store: Arc<dyn Store>, tls: Identity) -> Result<Self, StoreError> {
+        let recovery = store.recovery().await?;
+        let ids = all_keystores(store.as_ref()).await?;
         let shared = Arc::new(Shared {
+            guard: Guard::new(recovery, ids.iter().copied().collect()),
             store,
             tls,
             started: Monotonic::now(),
@@ -84,20 +96,8 @@ impl Keepers {
             keepers: Mutex::new(BTreeMap::new()),
         });
         let this = Self { shared };
-        let mut offset = 0;
-        loop {
-            let page = Page {
-                limit: KEYSTORES_PAGE,
-                offset,
-            };
-            let keystores = this.shared.store.keystore_list(None, None, page).await?;
-            let ids: Vec<KeystoreId> = keystores.items.iter().map(|k| k.id).collect();
-            this.wake(&ids);
-            offset = offset.saturating_add(KEYSTORES_PAGE);
-            if u64::from(offset) >= keystores.total {
-                return Ok(this);
-            }
-        }
+        this.wake(&ids);
+        Ok(this)
     }
 
     /// Ends all sessions and waits until the keepers have stopped.
@@ -113,6 +113,21 @@ impl Keepers {
             .ok_or_else(|| FleetError::Unreachable {
                 why: "no such keystore".to_owned(),
             })
+    }
+}
+
+async fn all_keystores(store: &dyn Store) -> Result<Vec<KeystoreId>, StoreError> {
+    let mut ids = Vec::new();
+    loop {
+        let page = Page {
+            limit: KEYSTORES_PAGE,
+            offset: u32::try_from(ids.len()).unwrap_or(u32::MAX),
+        };
+        let keystores = store.keystore_list(None, None, page).await?;
+        if keystores.items.is_empty() {
+            return Ok(ids);
+        }
+        ids.extend(keystores.items.iter().map(|keystore| keystore.id));
     }
 }
 
@@ -220,6 +235,21 @@ impl Fleet for Keepers {
                 scan_age_ms: None,
             },
         }
+    }
+
+    fn is_behind(&self) -> bool {
+        self.shared.guard.is_behind()
+    }
+
+    fn strangers(&self, keystore: KeystoreId) -> Vec<Report> {
+        let keeper = self.shared.keeper(keystore);
+        keeper.map(|keeper| keeper.strangers()).unwrap_or_default()
+    }
+
+    fn recovered(&self) {
+        self.shared.guard.lift();
+        self.shared.wake_all();
+        self.shared.changed();
     }
 
     fn changes(&self) -> watch::Receiver<u64> {

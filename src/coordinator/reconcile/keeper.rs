@@ -12,6 +12,7 @@ use crate::clock;
 use crate::coordinator::ops::fleet::{FleetError, LiveKeystore};
 use crate::coordinator::reconcile::calls::{self, Client};
 use crate::coordinator::reconcile::fleet::Shared;
+use crate::coordinator::reconcile::guard;
 use crate::coordinator::reconcile::material;
 use crate::coordinator::reconcile::repository::{self, Taking};
 use crate::coordinator::reconcile::rotation;
@@ -20,9 +21,9 @@ use crate::decide::status::seen;
 use crate::model::desired::Instance;
 use crate::model::ids::{Generation, KeyVersionId, KeystoreId, SessionNumber, Term, VaultId};
 use crate::model::keystore::{Health, KeystoreRecord, Variant};
-use crate::model::live::{LastSeen, Live};
+use crate::model::live::{Connection, LastSeen, Live};
 use crate::model::material::{Endorsement, Envelope, Signed};
-use crate::model::protocol::{Description, Down, Up};
+use crate::model::protocol::{Description, Down, Report, Up};
 use crate::model::vault::UnixMs;
 use crate::tls::error::chain;
 use crate::wire::v1;
@@ -219,6 +220,10 @@ impl Keeper {
         self.lock().machine.live(version, now_ms)
     }
 
+    pub(crate) fn strangers(&self) -> Vec<Report> {
+        self.lock().machine.strangers().cloned().collect()
+    }
+
     pub(crate) fn live_keystore(&self, now_ms: u64) -> LiveKeystore {
         let state = self.lock();
         let known = state.machine.known();
@@ -255,6 +260,9 @@ pub(crate) async fn run(
         );
         forget_line(&keeper);
         shared.changed();
+        if shared.guard.tried(keeper.keystore) {
+            shared.wake_all();
+        }
         if ended.removed {
             return;
         }
@@ -327,9 +335,7 @@ async fn open(
         });
     }
     let store = |error| FleetError::Unreachable { why: chain(&error) };
-    let term = shared
-        .store
-        .lease_take(record.id, above)
+    let term = guard::lease(shared, record.id, above)
         .await
         .map_err(store)?;
     let desired = shared
@@ -499,10 +505,17 @@ fn moment(shared: &Shared) -> Moment {
 
 fn step(shared: &Shared, keeper: &Keeper, input: Input) -> Vec<Output> {
     let mut outputs = Vec::new();
-    keeper
-        .lock()
-        .machine
-        .step(moment(shared), input, &mut outputs);
+    let mut state = keeper.lock();
+    let at = moment(shared);
+    // What is put out below is held back as soon as any agent shows that the store is old.
+    let gathers = Input::Gather(shared.guard.gathers());
+    state.machine.step(at, gathers, &mut outputs);
+    state.machine.step(at, input, &mut outputs);
+    let is_live = matches!(state.machine.connection(), Connection::Live);
+    drop(state);
+    if is_live && shared.guard.tried(keeper.keystore) {
+        shared.wake_all();
+    }
     outputs
 }
 
@@ -537,6 +550,7 @@ async fn carry_out(
                 note_seen(shared, keeper, &versions).await;
                 shared.changed();
             }
+            Output::Evidence(evidence) => guard::note(shared, *evidence).await,
             Output::RaiseLease { highest } => *raise = Some(highest),
             Output::Close { why } => return Err(why),
         }

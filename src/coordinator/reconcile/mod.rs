@@ -6,6 +6,7 @@
 
 pub mod calls;
 pub mod fleet;
+mod guard;
 pub mod keeper;
 pub mod material;
 pub mod repository;

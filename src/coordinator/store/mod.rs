@@ -19,6 +19,7 @@ use crate::model::keystore::KeystoreRecord;
 use crate::model::live::LastSeen;
 use crate::model::material::RepositoryCopy;
 use crate::model::observed::Fingerprint;
+use crate::model::recovery::{Recovery, Stranger};
 use crate::model::template::KeyTemplate;
 use crate::model::vault::{UnixMs, Vault};
 
@@ -114,6 +115,14 @@ pub enum Write {
         instance: Box<Instance>,
         expected: Option<Generation>,
     },
+    /// That the store is older than its agents, if what is known of it has still the expected revision; `None`: it must not be
+    /// known yet. Without a record: an operator has looked, and it is over.
+    RecoveryPut {
+        record: Option<Recovery>,
+        expected: Option<Revision>,
+    },
+    /// A key that an agent keeps and the store does not know was seen by an operator.
+    StrangerPut(Stranger),
     /// Nothing, if no other key of the vault that is not destroyed has that material; else `Conflict`.
     MaterialAlone {
         vault: VaultId,
@@ -282,6 +291,8 @@ pub trait Store: Send + Sync + std::fmt::Debug {
         filter: KeyFilter,
         page: Page,
     ) -> Result<Paged<ManagedKey>, StoreError>;
+    /// The key that a version is of.
+    async fn key_of_version(&self, version: KeyVersionId) -> Result<Option<KeyId>, StoreError>;
     /// All instances of a key.
     async fn key_instances(&self, id: KeyId) -> Result<Vec<Instance>, StoreError>;
     /// All instances on a keystore, ordered by version: what a pass reads.
@@ -325,6 +336,11 @@ pub trait Store: Send + Sync + std::fmt::Debug {
         kek: KekNumber,
     ) -> Result<u64, StoreError>;
 
+    /// Why the store is taken to be older than its agents, while an operator has not looked.
+    async fn recovery(&self) -> Result<Option<Recovery>, StoreError>;
+    /// Keys that a keystore's agent keeps, the store does not know, and an operator has seen.
+    async fn strangers(&self, keystore: KeystoreId) -> Result<Vec<Stranger>, StoreError>;
+
     /// Notes what was last seen, of instances that there are. A cache for people: may be lost, never counted.
     async fn seen_put(
         &self,
@@ -343,6 +359,8 @@ pub trait Store: Send + Sync + std::fmt::Debug {
         subject: Option<String>,
         page: Page,
     ) -> Result<Paged<AuditEntry>, StoreError>;
+    /// A consistent copy as of now, which says of itself that it is one, in an open file without a name.
+    async fn backup(&self, at: UnixMs) -> Result<std::fs::File, StoreError>;
     /// Proves that the store can write: a no-op commit.
     async fn ping(&self) -> Result<(), StoreError>;
 }

@@ -117,6 +117,11 @@ impl Known {
         self.reports.get(&version).map(|held| &held.report)
     }
 
+    /// All reports.
+    pub fn reports(&self) -> impl Iterator<Item = &Report> {
+        self.reports.values().map(|held| &held.report)
+    }
+
     /// Drops refusals and failures that a newer intent has overtaken.
     pub fn forget_superseded(&mut self, desired: &BTreeMap<KeyVersionId, Instance>) {
         let current = |version: &KeyVersionId, generation: Generation| {

@@ -15,16 +15,18 @@ pub mod pass;
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::decide::coordinator::known::Known;
 use crate::decide::coordinator::pass::Sent;
 use crate::decide::difference::differences;
+use crate::decide::recovery::evidence;
 use crate::model::desired::Instance;
 use crate::model::ids::{Generation, KeyVersionId, KeystoreId, Term};
 use crate::model::live::Connection;
 use crate::model::material::{Envelope, Signed};
 use crate::model::protocol::{Cursor, Down, Report, SessionRefusal, Up, UpBody};
+use crate::model::recovery::Evidence;
 use crate::model::vault::UnixMs;
 
 /// A change of ours that takes longer than this is called late, milliseconds.
@@ -56,6 +58,8 @@ pub enum Input {
         /// The envelope, or why there is none.
         envelope: Result<Box<Signed<Envelope>>, String>,
     },
+    /// Whether nothing may be enabled: the store may be older than its agents.
+    Gather(bool),
     /// Time passed.
     Tick,
 }
@@ -74,6 +78,8 @@ pub enum Output {
     },
     /// Something that people see changed for these; empty: for the keystore as a whole.
     Changed(Vec<KeyVersionId>),
+    /// The agent knows what the store cannot have forgotten by itself: told once in each session.
+    Evidence(Box<Evidence>),
     /// The agent accepted a higher term before: take a lease above it, then open again.
     RaiseLease {
         /// The highest so far.
@@ -104,6 +110,8 @@ pub struct Machine {
     known: Known,
     sent: BTreeMap<KeyVersionId, Sent>,
     heartbeat_due_ms: u64,
+    gathers: bool,
+    shown: BTreeSet<KeyVersionId>,
 }
 
 impl Machine {
@@ -119,6 +127,8 @@ impl Machine {
             known: Known::default(),
             sent: BTreeMap::new(),
             heartbeat_due_ms: 0,
+            gathers: false,
+            shown: BTreeSet::new(),
         }
     }
 
@@ -163,6 +173,10 @@ impl Machine {
             } => {
                 self.material(at, version, generation, envelope, out);
             }
+            Input::Gather(gathers) => {
+                self.gathers = gathers;
+                self.pass(at, out);
+            }
             Input::Tick => {
                 self.heartbeat(at, out);
                 self.pass(at, out);
@@ -189,6 +203,7 @@ impl Machine {
             Connection::Down { since, .. } => Connection::Down { why, since: *since },
         };
         self.sent.clear();
+        self.shown.clear();
         self.known.session_ended();
         out.push(Output::Changed(Vec::new()));
     }
@@ -224,6 +239,7 @@ impl Machine {
             UpBody::Reports(reports) => {
                 for report in reports {
                     changed.push(report.version);
+                    self.show_evidence(&report, out);
                     self.reported(at, report);
                 }
             }
@@ -262,6 +278,23 @@ impl Machine {
                 .collect();
             self.known.date_reasons(version, reasons, at.unix);
         }
+    }
+
+    fn show_evidence(&mut self, report: &Report, out: &mut Vec<Output>) {
+        let instance = self.desired.get(&report.version);
+        if let Some(shown) = evidence(self.keystore, instance, report)
+            && self.shown.insert(report.version)
+        {
+            out.push(Output::Evidence(Box::new(shown)));
+        }
+    }
+
+    /// What the agent keeps and the store does not know.
+    pub fn strangers(&self) -> impl Iterator<Item = &Report> {
+        self.known
+            .reports()
+            .filter(|report| !self.desired.contains_key(&report.version))
+            .filter(|report| evidence(self.keystore, None, report).is_some())
     }
 
     fn rejected(refusal: SessionRefusal, out: &mut Vec<Output>) {

@@ -58,7 +58,7 @@ impl Machine {
             .desired
             .values()
             .map(|i| (i.intent.want, i.intent.version, self.need(i, at.now_ms)))
-            .filter(|(_, _, need)| *need != Need::Nothing)
+            .filter(|(want, _, need)| *need != Need::Nothing && !self.holds_back(*want))
             .collect();
         due.sort_by(|a, b| b.0.cmp(&a.0).then(a.1.cmp(&b.1)));
         let mut fetching = self
@@ -89,6 +89,11 @@ impl Machine {
                 out.push(Output::Send(Box::new(down)));
             }
         }
+    }
+
+    /// Whether such an intent waits until it is known that the store is no older than its agents.
+    fn holds_back(&self, want: Want) -> bool {
+        self.gathers && want == Want::Active
     }
 
     fn need(&self, instance: &Instance, now_ms: u64) -> Need {
@@ -184,7 +189,10 @@ impl Machine {
             .desired
             .get(&version)
             .map(|instance| instance.intent.clone());
-        let Some(intent) = intent.filter(|intent| asked && intent.generation == generation) else {
+        let is_due = |intent: &Intent| {
+            asked && intent.generation == generation && !self.holds_back(intent.want)
+        };
+        let Some(intent) = intent.filter(is_due) else {
             return;
         };
         match envelope {

@@ -185,6 +185,7 @@ fn acts(outputs: &[Output]) -> Vec<String> {
                 Down::Look { .. } => acts.push("look".to_owned()),
                 Down::Heartbeat { .. } => {}
             },
+            Output::Evidence(evidence) => acts.push(format!("evidence: {evidence}")),
             Output::FetchMaterial { version, .. } => {
                 acts.push(format!("fetch {}", version.uuid().as_u128()));
             }
@@ -450,4 +451,70 @@ fn looks_grow_old_without_scans() {
     // A scan is no proof: that one's age runs on.
     let report = play.machine.live(wanted.intent.version, 40_000).report;
     assert_eq!(report.unwrap().proof_age_ms, 40_000);
+}
+
+#[test]
+fn what_an_agent_knows_better_is_told_once_in_each_session() {
+    let stored = [
+        instance(1, 2, Want::Active),
+        instance(2, 2, Want::Active),
+        instance(3, 2, Want::Active),
+        instance(4, 2, Want::Active),
+    ];
+    let mut play = Play::live(&stored);
+    let known = [
+        report(
+            &instance(1, 3, Want::Deactivated),
+            Progress::Done,
+            present(),
+        ),
+        report(
+            &instance(2, 2, Want::Deactivated),
+            Progress::Done,
+            present(),
+        ),
+        report(&instance(3, 2, Want::Active), Progress::Done, present()),
+        report(&instance(4, 1, Want::Active), Progress::Done, present()),
+        report(&instance(5, 1, Want::Active), Progress::Done, present()),
+        report(&instance(6, 9, Want::Destroyed), Progress::Done, absent()),
+    ];
+    let told = [
+        "evidence: the agent holds generation 3, deactivated, and the store generation 2",
+        "evidence: the agent holds generation 2, deactivated, and the store generation 2",
+        "evidence: the agent keeps a key that the store does not know",
+    ];
+    check(&play.up(UpBody::Reports(known.to_vec())), &told);
+    check(&play.up(UpBody::Reports(known.to_vec())), &[]);
+    let strangers: Vec<KeyVersionId> = play.machine.strangers().map(|one| one.version).collect();
+    assert_eq!(strangers, [version(5)]);
+    play.step(Input::Gone { why: String::new() });
+    play.step(Input::Connected { term: Term(2) });
+    play.up(accepted(true));
+    check(&play.up(UpBody::Reports(known.to_vec())), &told);
+}
+
+#[test]
+fn while_the_store_may_be_old_only_what_restricts_is_sent() {
+    let stored = [
+        instance(1, 1, Want::Active),
+        instance(2, 2, Want::Deactivated),
+        instance(3, 2, Want::Destroyed),
+    ];
+    let mut play = Play::live(&stored);
+    play.step(Input::Gather(true));
+    let before = report(&instance(2, 1, Want::Active), Progress::Done, present());
+    play.up(UpBody::Reports(vec![before]));
+    check(
+        &play.caught_up(),
+        &["intent 3 2 destroyed", "intent 2 2 deactivated"],
+    );
+    check(&play.step(Input::Gather(false)), &["fetch 1"]);
+    // Material that was asked for before does not enable anything either.
+    play.step(Input::Gather(true));
+    let had = play.step(Input::Material {
+        version: version(1),
+        generation: Generation(1),
+        envelope: Ok(envelope(&stored[0])),
+    });
+    check(&had, &[]);
 }

@@ -244,6 +244,16 @@ impl Fleet for Agents {
         }
     }
 
+    fn is_behind(&self) -> bool {
+        false
+    }
+
+    fn strangers(&self, _keystore: KeystoreId) -> Vec<Report> {
+        Vec::new()
+    }
+
+    fn recovered(&self) {}
+
     fn changes(&self) -> watch::Receiver<u64> {
         self.changes.subscribe()
     }

@@ -154,7 +154,8 @@ async fn copies_of_an_earlier_program_are_under_the_first_key() {
     drop(store);
     let sql = rusqlite::Connection::open(&path).unwrap();
     sql.execute_batch(
-        "DROP INDEX copy_kek; ALTER TABLE copy DROP COLUMN kek; DROP TABLE kek_rotation;
+        "DROP TABLE recovery; DROP TABLE stranger;
+         DROP INDEX copy_kek; ALTER TABLE copy DROP COLUMN kek; DROP TABLE kek_rotation;
          UPDATE copy SET record = json_remove(record, '$.kek'); PRAGMA user_version = 2;",
     )
     .unwrap();

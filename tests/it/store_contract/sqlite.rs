@@ -1,15 +1,19 @@
 //! What only the SQLite store must do: keep, lock, refuse, fill up, and survive its process.
 
+use std::collections::BTreeSet;
+use std::fs::File;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use lockstep::coordinator::store::sqlite::restored::RestoredStore;
 use lockstep::coordinator::store::sqlite::{OpenError, Settings, SqliteStore};
 use lockstep::coordinator::store::{Change, Store, StoreError, Write};
 use lockstep::model::desired::Want;
 use lockstep::model::difference::Seen;
 use lockstep::model::ids::{Revision, Term};
 use lockstep::model::live::LastSeen;
+use lockstep::model::recovery::Evidence;
 use lockstep::model::vault::{UnixMs, Vault};
 
 use crate::store_contract::records::{audit, change, copy, operation, put, vault};
@@ -190,18 +194,45 @@ async fn fields_of_a_later_program_are_tolerated() {
 }
 
 #[tokio::test]
-async fn backup_is_complete_and_private() {
+async fn a_copy_is_complete_has_no_name_and_says_that_it_is_one() {
     let (directory, path) = place();
     let store = open(&path);
     let estate = furnish(&store).await;
-    let copy = directory.path().join("copy.db");
-    store.backup_to(&copy).await.unwrap();
-    let refused = store.backup_to(&copy).await;
-    assert!(matches!(refused, Err(StoreError::Unavailable { .. })));
-    let mode = std::fs::metadata(&copy).unwrap().permissions().mode();
-    assert_eq!(mode & 0o777, 0o600);
-    let restored = open(&copy);
+    let files = |directory: &Path| {
+        let names = std::fs::read_dir(directory).unwrap();
+        let names = names.map(|file| file.unwrap().file_name());
+        names.collect::<BTreeSet<_>>()
+    };
+    let before = files(directory.path());
+    let mut copy = store.backup(UnixMs(5)).await.unwrap();
+    assert_eq!(files(directory.path()), before);
+    assert_eq!(
+        store.recovery().await.unwrap(),
+        None,
+        "the store itself is none"
+    );
+
+    let target = directory.path().join("copy.db");
+    std::io::copy(&mut copy, &mut File::create(&target).unwrap()).unwrap();
+    let checked = RestoredStore::check(&target).unwrap();
+    assert_eq!(checked.made_at, Some(UnixMs(5)));
+    let restored = open(&target);
     assert_eq!(told(&restored, &estate).await, told(&store, &estate).await);
+    let known = restored.recovery().await.unwrap().unwrap();
+    assert_eq!(
+        known.evidence,
+        [Evidence::Restored {
+            backup_at: UnixMs(5)
+        }]
+    );
+    // A copy of a copy says both.
+    let mut copy = restored.backup(UnixMs(6)).await.unwrap();
+    let second = directory.path().join("second.db");
+    std::io::copy(&mut copy, &mut File::create(&second).unwrap()).unwrap();
+    let checked = RestoredStore::check(&second).unwrap();
+    assert_eq!(checked.made_at, Some(UnixMs(6)));
+    std::fs::write(&second, "no store").unwrap();
+    assert!(RestoredStore::check(&second).is_err());
 }
 
 #[tokio::test]
@@ -282,7 +313,8 @@ async fn an_older_schema_is_brought_up_to_date_with_what_is_in_it() {
     drop(store);
     let sql = rusqlite::Connection::open(&path).unwrap();
     sql.execute_batch(
-        "DROP TABLE kek_rotation;
+        "DROP TABLE recovery; DROP TABLE stranger;
+         DROP TABLE kek_rotation;
          DROP INDEX copy_kek; ALTER TABLE copy DROP COLUMN kek;
          DROP TABLE ignored;
          DROP INDEX instance_adopted; ALTER TABLE instance DROP COLUMN adopted_id;

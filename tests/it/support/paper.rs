@@ -401,6 +401,16 @@ impl Fleet for PaperFleet {
         }
     }
 
+    fn is_behind(&self) -> bool {
+        false
+    }
+
+    fn strangers(&self, _keystore: KeystoreId) -> Vec<Report> {
+        Vec::new()
+    }
+
+    fn recovered(&self) {}
+
     fn changes(&self) -> watch::Receiver<u64> {
         self.0.changes.subscribe()
     }

@@ -9,5 +9,6 @@ mod main_job;
 mod makes;
 mod probe;
 mod repository;
+mod restored;
 mod secrecy;
 mod strategies;

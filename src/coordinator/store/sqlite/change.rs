@@ -10,6 +10,7 @@ use crate::coordinator::store::sqlite::record::{
     copy_add, copy_insert, execute, key_insert, key_update, keystore_insert, keystore_update,
     template_insert, template_update, vault_insert, vault_update,
 };
+use crate::coordinator::store::sqlite::recovery;
 use crate::coordinator::store::sqlite::rotation;
 use crate::coordinator::store::sqlite::rows::{OPERATION, encode, from_number, number, operation};
 use crate::coordinator::store::sqlite::writer::{Answer, Work};
@@ -66,6 +67,8 @@ fn record_of(write: &Write) -> Result<String, StoreError> {
         Write::CopyInsert { copy, .. } | Write::CopyAdd { copy, .. } => encode(copy),
         Write::InstancePut { instance, .. } => encode(instance),
         Write::KekRotationPut { record, .. } => encode(record),
+        Write::RecoveryPut { record, .. } => encode(record),
+        Write::StrangerPut(stranger) => encode(stranger),
         Write::IgnorePut(ignored) => encode(ignored),
         Write::VaultDelete { .. }
         | Write::TemplateDelete { .. }
@@ -137,6 +140,10 @@ fn write_one(sql: &Connection, write: &Write, text: &str) -> Result<(), StoreErr
             Ok(())
         }
         Write::KekRotationPut { record, expected } => rotation::put(sql, record, *expected, text),
+        Write::RecoveryPut { record, expected } => {
+            recovery::put(sql, record.as_ref(), *expected, text)
+        }
+        Write::StrangerPut(stranger) => recovery::stranger_put(sql, stranger, text),
         Write::InstancePut {
             key,
             instance,

@@ -17,12 +17,14 @@ pub mod lock;
 pub mod query;
 pub mod reader;
 pub mod record;
+pub mod recovery;
+pub mod restored;
 pub mod rotation;
 pub mod rows;
 pub mod schema;
 pub mod writer;
 
-use std::fs::{OpenOptions, Permissions};
+use std::fs::{File, OpenOptions, Permissions};
 use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -46,8 +48,9 @@ use crate::model::keystore::KeystoreRecord;
 use crate::model::live::LastSeen;
 use crate::model::material::RepositoryCopy;
 use crate::model::observed::Fingerprint;
+use crate::model::recovery::{Recovery, Stranger};
 use crate::model::template::KeyTemplate;
-use crate::model::vault::Vault;
+use crate::model::vault::{UnixMs, Vault};
 
 /// How long a connection waits for another process that reads or backs up the file.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
@@ -160,22 +163,6 @@ impl SqliteStore {
             readers,
             writer,
         })
-    }
-
-    /// Writes a consistent copy to a new file (mode 0600) while the store goes on working.
-    ///
-    /// # Errors
-    /// [`StoreError::Unavailable`] where the file is there already or cannot be written, [`StoreError::Full`].
-    pub async fn backup_to(&self, target: &Path) -> Result<(), StoreError> {
-        let (source, target) = (self.path.clone(), target.to_owned());
-        let (answer, answered) = tokio::sync::oneshot::channel();
-        std::thread::Builder::new()
-            .name("store-backup".to_owned())
-            .spawn(move || {
-                let _caller_gone = answer.send(backup(&source, &target));
-            })
-            .map_err(|error| failure::unavailable(&error))?;
-        answered.await.map_err(|gone| failure::unavailable(&gone))?
     }
 }
 
@@ -328,6 +315,12 @@ impl Store for SqliteStore {
             .await
     }
 
+    async fn key_of_version(&self, version: KeyVersionId) -> Result<Option<KeyId>, StoreError> {
+        self.readers
+            .run(move |sql| query::key_of_version(sql, version))
+            .await
+    }
+
     async fn key_instances(&self, id: KeyId) -> Result<Vec<Instance>, StoreError> {
         self.readers
             .run(move |sql| query::key_instances(sql, id))
@@ -408,6 +401,16 @@ impl Store for SqliteStore {
             .await
     }
 
+    async fn recovery(&self) -> Result<Option<Recovery>, StoreError> {
+        self.readers.run(recovery::find).await
+    }
+
+    async fn strangers(&self, keystore: KeystoreId) -> Result<Vec<Stranger>, StoreError> {
+        self.readers
+            .run(move |sql| recovery::strangers(sql, keystore))
+            .await
+    }
+
     async fn seen_put(
         &self,
         keystore: KeystoreId,
@@ -440,6 +443,12 @@ impl Store for SqliteStore {
         self.readers
             .run(move |sql| query::audit_list(sql, subject.as_deref(), page))
             .await
+    }
+
+    async fn backup(&self, at: UnixMs) -> Result<File, StoreError> {
+        let source = self.path.clone();
+        let made = tokio::task::spawn_blocking(move || restored::copy(&source, at, backup));
+        made.await.map_err(|gone| failure::unavailable(&gone))?
     }
 
     async fn ping(&self) -> Result<(), StoreError> {

@@ -205,6 +205,19 @@ fn key_order(sort: &[(String, bool)]) -> Result<String, StoreError> {
     Ok(order)
 }
 
+pub(crate) fn key_of_version(
+    sql: &Connection,
+    version: KeyVersionId,
+) -> Result<Option<KeyId>, StoreError> {
+    let found: Option<Vec<u8>> = sql
+        .prepare_cached("SELECT key FROM key_version WHERE version = ?1")?
+        .query_row([version.uuid().as_bytes()], |row| row.get(0))
+        .optional()?;
+    found
+        .map(|bytes| uuid(&bytes).map(KeyId::from_uuid))
+        .transpose()
+}
+
 pub(crate) fn key_instances(sql: &Connection, id: KeyId) -> Result<Vec<Instance>, StoreError> {
     all(
         sql,

@@ -9,7 +9,7 @@ use rusqlite::{Connection, Transaction, TransactionBehavior};
 use crate::coordinator::store::sqlite::OpenError;
 
 /// Each entry takes the schema from its index to the next number (`PRAGMA user_version`). Never edited, only appended to.
-const MIGRATIONS: [&str; 3] = [FIRST, ADOPTION, KEK_ROTATION];
+const MIGRATIONS: [&str; 4] = [FIRST, ADOPTION, KEK_ROTATION, RECOVERY];
 
 const FIRST: &str = "
 CREATE TABLE vault (
@@ -162,6 +162,23 @@ CREATE TABLE kek_rotation (
     demanded INTEGER NOT NULL,
     record TEXT NOT NULL
 ) STRICT;
+";
+
+/// Whether the store was found to be older than its agents, and which keys it does not know.
+const RECOVERY: &str = "
+CREATE TABLE recovery (
+    id INTEGER PRIMARY KEY CHECK (id = 1),
+    revision INTEGER NOT NULL,
+    record TEXT NOT NULL
+) STRICT;
+
+-- No reference to keystore: one that is removed and comes back brings the same keys.
+CREATE TABLE stranger (
+    keystore BLOB NOT NULL CHECK (length(keystore) = 16),
+    version BLOB NOT NULL CHECK (length(version) = 16),
+    record TEXT NOT NULL,
+    PRIMARY KEY (keystore, version)
+) STRICT, WITHOUT ROWID;
 ";
 
 /// Looks the file over.
