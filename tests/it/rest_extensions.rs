@@ -262,6 +262,8 @@ async fn keystores_tell_how_they_are_and_what_nobody_manages() {
         usage: UsageSet::of(&[Usage::Sign]),
         sensitive: Some(true),
         extractable: Some(false),
+        modifiable: Some(true),
+        copyable: Some(true),
         bits: None,
         public_digest: None,
         fingerprint: None,

@@ -14,6 +14,8 @@ fn object(class: ObjectClass, key_type: u64, usage: &[Usage]) -> ObjectFacts {
         usage: UsageSet::of(usage),
         sensitive: (class != ObjectClass::Public).then_some(true),
         extractable: (class != ObjectClass::Public).then_some(false),
+        modifiable: Some(true),
+        copyable: Some(true),
         bits: Some(256),
         public_digest: (class == ObjectClass::Public).then_some(Digest([5; 32])),
         fingerprint: None,

@@ -319,8 +319,7 @@ pub(crate) fn facts() -> impl Strategy<Value = ObjectFacts> {
         (any::<u64>(), class, of(any::<u64>()), bytes(80), words()),
         (
             usage(),
-            of(any::<bool>()),
-            of(any::<bool>()),
+            proptest::array::uniform4(of(any::<bool>())),
             of(any::<u32>()),
             of(digest()),
             of(fingerprint()),
@@ -329,7 +328,13 @@ pub(crate) fn facts() -> impl Strategy<Value = ObjectFacts> {
         .prop_map(
             |(
                 (handle, class, key_type, cka_id, label),
-                (usage, sensitive, extractable, bits, public_digest, fingerprint),
+                (
+                    usage,
+                    [sensitive, extractable, modifiable, copyable],
+                    bits,
+                    public_digest,
+                    fingerprint,
+                ),
             )| ObjectFacts {
                 handle,
                 class,
@@ -339,6 +344,8 @@ pub(crate) fn facts() -> impl Strategy<Value = ObjectFacts> {
                 usage,
                 sensitive,
                 extractable,
+                modifiable,
+                copyable,
                 bits,
                 public_digest,
                 fingerprint,

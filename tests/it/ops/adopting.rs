@@ -32,6 +32,8 @@ pub(crate) fn secret(id: u8, label: &str, material: &'static str) -> Stray {
             usage: UsageSet::of(&[Usage::Encrypt, Usage::Decrypt]),
             sensitive: Some(true),
             extractable: Some(false),
+            modifiable: Some(true),
+            copyable: Some(true),
             bits: Some(256),
             public_digest: None,
             fingerprint: None,

@@ -409,6 +409,8 @@ pub(crate) fn objects(instance: &Instance) -> Found {
         usage: intent.object.usage_under(intent.want, class),
         sensitive: (class != ObjectClass::Public).then_some(true),
         extractable: (class != ObjectClass::Public).then_some(false),
+        modifiable: Some(true),
+        copyable: Some(true),
         bits: None,
         public_digest: None,
         fingerprint: None,

@@ -193,6 +193,8 @@ fn holding(intent: &Intent) -> Observation {
             usage: object.usage_under(intent.want, class),
             sensitive: (!is_public).then_some(true),
             extractable: (!is_public).then_some(false),
+            modifiable: Some(true),
+            copyable: Some(true),
             bits: Some(object.spec.bits()),
             public_digest: None,
             fingerprint: None,

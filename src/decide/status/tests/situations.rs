@@ -85,6 +85,8 @@ pub(crate) fn facts(instance: &Instance, class: ObjectClass) -> ObjectFacts {
             .usage_under(instance.intent.want, class),
         sensitive: (!is_public).then_some(true),
         extractable: (!is_public).then_some(false),
+        modifiable: Some(true),
+        copyable: Some(true),
         bits: None,
         public_digest: None,
         fingerprint: None,
