@@ -181,16 +181,18 @@ fn set(intent: &Intent, found: &Found) -> Result<Vec<Step>, Obstacle> {
 
 /// The step as the object that it is about lets it be done. A copy has the planned label.
 fn by_copy(intent: &Intent, found: &Found, strategy: Strategy, step: Step) -> Step {
-    match step {
-        Step::SetUsage { class, usage } if way(found, class, strategy) == Way::Copy => {
-            Step::Replace { class, usage }
-        }
-        Step::SetLabel { class } if is_fixed(found, class) => Step::Replace {
-            class,
-            usage: intent.object.usage_under(intent.want, class),
-        },
-        step => step,
+    if let Step::SetUsage { class, usage } = step
+        && way(found, class, strategy) == Way::Copy
+    {
+        return Step::Replace { class, usage };
     }
+    if let Step::SetLabel { class } = step
+        && is_fixed(found, class)
+    {
+        let usage = intent.object.usage_under(intent.want, class);
+        return Step::Replace { class, usage };
+    }
+    step
 }
 
 /// Several objects of a class under an id that we gave are what a crash between copying and destroying leaves: each class is

@@ -11,3 +11,4 @@ pub mod difference;
 pub mod effects;
 pub mod found;
 pub mod status;
+mod terms;

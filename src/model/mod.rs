@@ -22,6 +22,7 @@ pub mod live;
 pub mod material;
 pub mod observed;
 pub mod protocol;
+pub mod regression;
 pub mod step;
 pub mod template;
 pub mod text;

@@ -47,7 +47,7 @@ fn changed(mut stray: Stray, change: impl Fn(&mut ObjectFacts)) -> Stray {
     stray
 }
 
-fn by_id(id: u8) -> Adopt {
+pub(crate) fn by_id(id: u8) -> Adopt {
     Adopt {
         select: Select {
             cka_id: Some(vec![id]),
@@ -66,12 +66,12 @@ fn all() -> Adopt {
 }
 
 impl House {
-    fn strays(&self, name: &str, strays: &[Stray]) {
+    pub(crate) fn strays(&self, name: &str, strays: &[Stray]) {
         self.agents
             .with(name, |agent| agent.strays = strays.to_vec());
     }
 
-    async fn id(&self, name: &str) -> KeystoreId {
+    pub(crate) async fn id(&self, name: &str) -> KeystoreId {
         let found = self.store.keystore_list(None, None, ALL).await.unwrap();
         let record = found.items.into_iter().find(|record| record.name == name);
         record.unwrap().id
@@ -87,7 +87,7 @@ impl House {
     }
 
     /// The managed key that the only outcome speaks of.
-    async fn adopted(&self, name: &str, new: &Adopt) -> KeyView {
+    pub(crate) async fn adopted(&self, name: &str, new: &Adopt) -> KeyView {
         let view = self.adopt(name, new).await.unwrap();
         let [outcome] = view.outcomes.as_slice() else {
             panic!("{view:#?}");
