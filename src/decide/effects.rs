@@ -102,15 +102,14 @@ enum Way {
 }
 
 /// The way of all objects of a class. CKA_MODIFIABLE=false bars setting, CKA_COPYABLE=false bars copying (PKCS#11 v3.1,
-/// 4.4); what the token does not tell bars nothing.
-fn way(found: &Found, class: ObjectClass, strategy: Strategy) -> Way {
-    let bars = |flag: fn(&ObjectFacts) -> Option<bool>| {
-        of_class(found, class).any(|o| flag(o) == Some(false))
-    };
-    let is_fixed = bars(|object| object.modifiable);
+/// 4.4); what the token does not tell bars nothing. Of a fixed object a token may make no changed copy either: what we made
+/// ourselves comes from the repository instead; of others' keys this was tried before they were adopted.
+fn way(intent: &Intent, found: &Found, class: ObjectClass, strategy: Strategy) -> Way {
+    let is_fixed = is_fixed(found, class);
+    let is_uncopyable = of_class(found, class).any(|object| object.copyable == Some(false));
     if strategy == Strategy::Flags && !is_fixed {
         Way::Set
-    } else if bars(|object| object.copyable) {
+    } else if is_uncopyable || (is_fixed && is_named_by_us(intent)) {
         Way::Remake
     } else {
         Way::Copy
@@ -135,7 +134,7 @@ fn is_stuck(intent: &Intent, found: &Found, strategy: Strategy, steps: &[Step]) 
         });
         !is_installed
             && (is_changed || intent.want == Want::Deactivated)
-            && way(found, class, strategy) == Way::Remake
+            && way(intent, found, class, strategy) == Way::Remake
     })
 }
 
@@ -182,7 +181,7 @@ fn set(intent: &Intent, found: &Found) -> Result<Vec<Step>, Obstacle> {
 /// The step as the object that it is about lets it be done. A copy has the planned label.
 fn by_copy(intent: &Intent, found: &Found, strategy: Strategy, step: Step) -> Step {
     if let Step::SetUsage { class, usage } = step
-        && way(found, class, strategy) == Way::Copy
+        && way(intent, found, class, strategy) == Way::Copy
     {
         return Step::Replace { class, usage };
     }

@@ -10,7 +10,7 @@ use crate::model::desired::{Instance, ObjectPlan, Want};
 use crate::model::difference::{CausedBy, HealedBy, Reason, Weight};
 use crate::model::key::KeyClass;
 use crate::model::live::Terms;
-use crate::model::observed::Observation;
+use crate::model::observed::{Found, Observation};
 use crate::model::protocol::Report;
 use crate::model::regression::Regression;
 
@@ -168,6 +168,7 @@ fn strategy_lost(
             | Regression::Modifiable
             | Regression::Extractable
             | Regression::DigestKey
+            | Regression::CopyFixed
             | Regression::AtomicSet
             | Regression::Duplicates
             | Regression::Kind(_)
@@ -211,6 +212,18 @@ fn is_there(report: &Report) -> bool {
     matches!(&report.observation, Observation::Present(found) if !found.objects.is_empty())
 }
 
+/// Whether others made it so that nothing of it can be set.
+fn is_fixed_by_others(instance: &Instance, report: &Report) -> bool {
+    let is_fixed = |found: &Found| {
+        found
+            .objects
+            .iter()
+            .any(|one| one.modifiable == Some(false))
+    };
+    instance.adoption.is_some()
+        && matches!(&report.observation, Observation::Present(found) if is_fixed(found))
+}
+
 /// How much another loss matters to a key, and how; none: it does not.
 fn touches(
     lost: Regression,
@@ -228,6 +241,7 @@ fn touches(
         Regression::Copyable if is_secret && before == Strategy::Flags => Weight::Warning,
         Regression::Modifiable if is_fixed => Weight::Warning,
         Regression::DigestKey if is_secret => Weight::Warning,
+        Regression::CopyFixed if is_fixed_by_others(instance, report) => Weight::Warning,
         Regression::Kind(algorithm) if is_of(algorithm) => Weight::Warning,
         Regression::Size(algorithm, bits) if is_of(algorithm) && bits == spec.bits() => {
             Weight::Warning
@@ -245,6 +259,7 @@ fn touches(
         | Regression::Extractable
         | Regression::DigestKey
         | Regression::Copy
+        | Regression::CopyFixed
         | Regression::AtomicSet
         | Regression::Duplicates
         | Regression::Kind(_)

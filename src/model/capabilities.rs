@@ -8,7 +8,7 @@ use crate::model::keystore::{OaepHash, Routes, Wrapping};
 use crate::model::observed::ObjectClass;
 
 /// Version of the trials. A report of another version is not compared with ours.
-pub const TRIALS: u32 = 2;
+pub const TRIALS: u32 = 3;
 
 /// Most mechanism numbers that are kept of a token.
 pub const MECHANISMS_MAX: usize = 2_048;
@@ -36,6 +36,8 @@ pub struct Capabilities {
     pub digest_key: bool,
     /// Whether C_CopyObject makes a second token object with the attributes asked for.
     pub copy: bool,
+    /// Whether it makes one with other usages of an object that cannot be changed (CKA_MODIFIABLE=false).
+    pub copy_fixed: bool,
     /// What a second key with the same CKA_ID and label does.
     pub duplicates: Duplicates,
     /// Whether a C_SetAttributeValue of which one attribute is refused changes none.
@@ -237,6 +239,7 @@ impl Capabilities {
             unextractable: Some(true),
             digest_key: true,
             copy: true,
+            copy_fixed: true,
             duplicates: Duplicates::Allowed,
             atomic_set: true,
             sessions: SESSIONS_TRIED,

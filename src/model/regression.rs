@@ -27,6 +27,8 @@ pub enum Regression {
     DigestKey,
     /// C_CopyObject.
     Copy,
+    /// C_CopyObject of what cannot be changed.
+    CopyFixed,
     /// Attributes are set all or none.
     AtomicSet,
     /// A second key with one CKA_ID leaves the first.
@@ -69,6 +71,7 @@ impl Regression {
             Self::Extractable => "whoever has the PIN can wrap the keys there and take them away",
             Self::DigestKey => "another secret key in the place of one would not be noticed",
             Self::Copy => "keys that were disabled by a copy have to be withdrawn instead",
+            Self::CopyFixed => "keys that cannot be changed, made by others, cannot be disabled",
             Self::AtomicSet => "a change that fails half-way leaves a half: the next look tells",
             Self::Duplicates => "a key made with the id of another takes its place without a word",
             Self::Kind(_) | Self::Size(..) => {
@@ -118,6 +121,7 @@ impl Regression {
             | Self::Extractable
             | Self::DigestKey
             | Self::Copy
+            | Self::CopyFixed
             | Self::AtomicSet
             | Self::Duplicates
             | Self::Kind(_)
@@ -143,6 +147,7 @@ impl Regression {
             | Self::Extractable
             | Self::DigestKey
             | Self::Copy
+            | Self::CopyFixed
             | Self::AtomicSet
             | Self::Duplicates
             | Self::Kind(_)
@@ -163,6 +168,7 @@ impl fmt::Display for Regression {
             Self::Extractable => f.write_str("CKA_EXTRACTABLE is honoured"),
             Self::DigestKey => f.write_str("fingerprints by C_DigestKey"),
             Self::Copy => f.write_str("C_CopyObject"),
+            Self::CopyFixed => f.write_str("C_CopyObject of what cannot be changed"),
             Self::AtomicSet => f.write_str("attributes are set all or none"),
             Self::Duplicates => f.write_str("a second key with one CKA_ID leaves the first"),
             Self::Kind(algorithm) => write!(f, "{} keys", algorithm.name()),
@@ -214,6 +220,7 @@ impl Capabilities {
             (Regression::Extractable, kept_in(self), kept_in(now)),
             (Regression::DigestKey, self.digest_key, now.digest_key),
             (Regression::Copy, self.copy, now.copy),
+            (Regression::CopyFixed, self.copy_fixed, now.copy_fixed),
             (Regression::AtomicSet, self.atomic_set, now.atomic_set),
             (Regression::Duplicates, keeps(self), keeps(now)),
         ];

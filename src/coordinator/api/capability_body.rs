@@ -22,6 +22,7 @@ pub(crate) fn body(found: &Capabilities, lost: &[Regression]) -> rest::Pkcs11Cap
         unextractable: found.unextractable,
         digest_key: found.digest_key,
         copy: found.copy,
+        copy_fixed: found.copy_fixed,
         duplicates: found.duplicates,
         atomic_set: found.atomic_set,
         sessions: found.sessions,

@@ -192,6 +192,8 @@ impl Ops {
         call: &Call,
         id: KeystoreId,
     ) -> Result<KeystoreView, OpsError> {
+        // Before anything is read: who may not is not told what there is.
+        call.authorise(Permission::KeystoreWrite, None)?;
         let record = self.keystore_record(id).await?;
         call.authorise(Permission::KeystoreWrite, Some(record.vault))?;
         self.probe(&record, false).await?;

@@ -83,6 +83,15 @@ fn what_cannot_be_adopted_says_why() {
         change(|o| o.usage = o.usage.with(Usage::SignRecover)),
         ": uneven_usage",
     );
+    let fixed = |o: &mut ObjectFacts| o.modifiable = Some(false);
+    check(change(fixed), ": AES-256");
+    let stuck = |o: &mut ObjectFacts| (o.modifiable, o.copyable) = (Some(false), Some(false));
+    check(change(stuck), ": not_modifiable");
+    check(change(|o| o.copyable = Some(false)), ": AES-256");
+    check(
+        change(|o| (o.modifiable, o.copyable) = (None, None)),
+        ": AES-256",
+    );
     // DES3 has one size.
     let des = |o: &mut ObjectFacts| (o.key_type, o.bits) = (Some(CKK_DES3), None);
     check(change(des), ": DES-192");

@@ -26,14 +26,25 @@ pub(crate) fn capabilities() -> impl Strategy<Value = Capabilities> {
             select(Duplicates::ALL.to_vec()),
             any::<u32>(),
         ),
-        (any::<[bool; 6]>(), of(any::<bool>())),
+        (any::<[bool; 7]>(), of(any::<bool>())),
         vec(kind_capabilities(), 0..3),
     )
         .prop_map(
             |(
                 (trials, mechanisms, rfc5649),
                 (oaep_hashes, duplicates, sessions),
-                ([cbc_pad, copyable, modifiable, digest_key, copy, atomic_set], unextractable),
+                (
+                    [
+                        cbc_pad,
+                        copyable,
+                        modifiable,
+                        digest_key,
+                        copy,
+                        copy_fixed,
+                        atomic_set,
+                    ],
+                    unextractable,
+                ),
                 kinds,
             )| Capabilities {
                 trials,
@@ -46,6 +57,7 @@ pub(crate) fn capabilities() -> impl Strategy<Value = Capabilities> {
                 unextractable,
                 digest_key,
                 copy,
+                copy_fixed,
                 duplicates,
                 atomic_set,
                 sessions,

@@ -6,11 +6,12 @@ use crate::ops::agents::Stray;
 use crate::ops::{House, again, call, on, phase, row};
 use lockstep::coordinator::ops::adopt::{Adopt, AdoptionResult, AdoptionView};
 use lockstep::coordinator::ops::errors::OpsError;
-use lockstep::coordinator::ops::found::{FoundQuery, FoundState, Select};
+use lockstep::coordinator::ops::found::{FoundQuery, Select};
 use lockstep::coordinator::ops::keys::{KeyPatch, KeyView};
 use lockstep::coordinator::ops::lists::Page;
 use lockstep::coordinator::ops::plan::Proposal;
 use lockstep::coordinator::store::Page as StorePage;
+use lockstep::model::adoption::FoundState;
 use lockstep::model::capabilities::Strategy;
 use lockstep::model::desired::Want;
 use lockstep::model::ids::KeystoreId;
@@ -42,7 +43,7 @@ pub(crate) fn secret(id: u8, label: &str, material: &'static str) -> Stray {
     }
 }
 
-fn changed(mut stray: Stray, change: impl Fn(&mut ObjectFacts)) -> Stray {
+pub(crate) fn changed(mut stray: Stray, change: impl Fn(&mut ObjectFacts)) -> Stray {
     stray.objects.iter_mut().for_each(change);
     stray
 }
@@ -77,7 +78,7 @@ impl House {
         record.unwrap().id
     }
 
-    async fn adopt(&self, name: &str, new: &Adopt) -> Result<AdoptionView, OpsError> {
+    pub(crate) async fn adopt(&self, name: &str, new: &Adopt) -> Result<AdoptionView, OpsError> {
         let id = self.id(name).await;
         let done = self
             .ops
@@ -101,7 +102,7 @@ impl House {
     }
 
     /// `label state`, or `label code`, of each key in one of these states.
-    async fn found(&self, name: &str, states: &[FoundState]) -> Vec<String> {
+    pub(crate) async fn found(&self, name: &str, states: &[FoundState]) -> Vec<String> {
         let query = FoundQuery {
             states: states.to_vec(),
             fingerprints: true,
@@ -129,7 +130,7 @@ const ALL: StorePage = StorePage {
     offset: 0,
 };
 
-fn code<T: std::fmt::Debug>(result: Result<T, OpsError>) -> String {
+pub(crate) fn code<T: std::fmt::Debug>(result: Result<T, OpsError>) -> String {
     let error = result.unwrap_err();
     if let OpsError::Refused { code, .. } = error {
         code

@@ -14,7 +14,7 @@ use lockstep::model::difference::{HealedBy, Reason, Weight};
 use lockstep::model::lifecycle::Action;
 
 impl House {
-    async fn demand(&self, strategy: Strategy) {
+    pub(crate) async fn demand(&self, strategy: Strategy) {
         let revision = self
             .store
             .vault(self.vault)
@@ -33,7 +33,7 @@ impl House {
             .unwrap();
     }
 
-    async fn pin(&self, name: &str, strategy: Option<Strategy>) {
+    pub(crate) async fn pin(&self, name: &str, strategy: Option<Strategy>) {
         let id = self.id(name).await;
         let revision = self.store.keystore(id).await.unwrap().unwrap().revision;
         let patch = KeystorePatch {
