@@ -30,6 +30,17 @@ pub(crate) struct Cli {
     pub(crate) command: Command,
 }
 
+/// What nobody may do with a key, or may.
+#[derive(Args)]
+pub(crate) struct Guard {
+    #[arg(long)]
+    pub(crate) extractable: bool,
+    #[arg(long)]
+    pub(crate) fixed: bool,
+    #[arg(long)]
+    pub(crate) uncopyable: bool,
+}
+
 #[derive(Subcommand)]
 pub(crate) enum Command {
     List,
@@ -40,8 +51,8 @@ pub(crate) enum Command {
         label: String,
         #[arg(long, default_value = "aes")]
         kind: Kind,
-        #[arg(long)]
-        extractable: bool,
+        #[command(flatten)]
+        guard: Guard,
     },
     SetUsage {
         #[command(flatten)]

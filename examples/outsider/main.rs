@@ -6,6 +6,7 @@
 //! outsider --module LIB --token LABEL --pin-file FILE COMMAND
 //!   list                                      all keys with class, type, id, label and flags
 //!   generate  --id HEX --label TEXT [--kind aes|hmac|ec|rsa] [--extractable]   a key with its usage on
+//!             [--fixed] [--uncopyable]        that cannot be changed, or copied
 //!   set-usage --id HEX --class secret|private|public [--on encrypt,decrypt] [--off sign]
 //!   set-label --id HEX [--class ...] --label TEXT
 //!   set-id    --id HEX [--class ...] --to HEX
@@ -107,8 +108,8 @@ fn command(session: &Session, command: &Command) -> anyhow::Result<()> {
             at,
             label,
             kind,
-            extractable,
-        } => generate(session, *kind, &at.id.0, label.as_bytes(), *extractable),
+            guard,
+        } => generate(session, *kind, &at.id.0, label.as_bytes(), guard),
         Command::SetUsage { at, on, off } => set_usage(session, at, on, off),
         Command::SetLabel { at, label } => {
             set_all(session, at, &[Attribute::Label(label.clone().into_bytes())])

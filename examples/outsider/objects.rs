@@ -7,7 +7,7 @@ use cryptoki::mechanism::Mechanism;
 use cryptoki::object::{Attribute, AttributeType, KeyType, ObjectClass, ObjectHandle};
 use cryptoki::session::Session;
 
-use crate::args::{At, Class, Kind, Usage};
+use crate::args::{At, Class, Guard, Kind, Usage};
 
 /// No object has the id.
 #[derive(Debug, thiserror::Error)]
@@ -242,7 +242,7 @@ pub(crate) fn generate(
     kind: Kind,
     id: &[u8],
     label: &[u8],
-    extractable: bool,
+    guard: &Guard,
 ) -> anyhow::Result<()> {
     // Tokens turn on what is not named.
     let named = |of_class: &[Usage], on: &[Usage]| {
@@ -255,35 +255,39 @@ pub(crate) fn generate(
         template.extend(of_class.iter().map(usage));
         template
     };
-    let guarded = |of_class: &[Usage], on: &[Usage]| {
+    let guarded = |of_class: &[Usage], on: &[Usage], more: &[Attribute]| {
         let mut template = named(of_class, on);
         template.extend([
             Attribute::Private(true),
             Attribute::Sensitive(true),
-            Attribute::Extractable(extractable),
+            Attribute::Extractable(guard.extractable),
         ]);
+        template.extend_from_slice(more);
+        if guard.uncopyable {
+            template.push(Attribute::Copyable(false));
+        }
+        // SoftHSM2 lets nothing follow it.
+        if guard.fixed {
+            template.push(Attribute::Modifiable(false));
+        }
         template
     };
+    let length = [Attribute::ValueLen(32.into())];
     match kind {
         Kind::Aes => {
-            let mut template = guarded(&OF_SECRET, &[Usage::Encrypt, Usage::Decrypt]);
-            template.push(Attribute::ValueLen(32.into()));
+            let template = guarded(&OF_SECRET, &[Usage::Encrypt, Usage::Decrypt], &length);
             session.generate_key(&Mechanism::AesKeyGen, &template)?;
         }
         Kind::Hmac => {
-            let mut template = guarded(&OF_SECRET, &[Usage::Sign, Usage::Verify]);
-            template.push(Attribute::ValueLen(32.into()));
+            let template = guarded(&OF_SECRET, &[Usage::Sign, Usage::Verify], &length);
             session.generate_key(&Mechanism::GenericSecretKeyGen, &template)?;
         }
         Kind::Ec | Kind::Rsa => {
             let (mechanism, size) = pair(kind);
             let mut public = named(&OF_PUBLIC, &[Usage::Verify]);
             public.extend(size);
-            session.generate_key_pair(
-                &mechanism,
-                &public,
-                &guarded(&OF_PRIVATE, &[Usage::Sign]),
-            )?;
+            let private = guarded(&OF_PRIVATE, &[Usage::Sign], &[]);
+            session.generate_key_pair(&mechanism, &public, &private)?;
         }
     }
     Ok(())

@@ -15,6 +15,7 @@ use crate::decide::agent::Machine;
 use crate::decide::agent::io::{Input, Output, ProveFailure, StreamId, Ticket};
 use crate::decide::agent::record::JournalRecord;
 use crate::keystore::host::handle::HostHandle;
+use crate::model::capabilities::Capabilities;
 use crate::model::ids::{KeyVersionId, SessionNumber};
 use crate::model::job::{Prepared, TokenAnswer, TokenFailure, TokenJob, TokenOutcome};
 use crate::model::keystore::{Health, TokenInfo};
@@ -114,8 +115,8 @@ pub struct Shown {
     pub token: TokenInfo,
     /// The transport key and what works; none until it was tried since the token was last opened.
     pub prepared: Option<Prepared>,
-    /// What the token could do once and cannot now, in words.
-    pub lost: Vec<String>,
+    /// What the token could do once, where it can do less now.
+    pub accepted: Option<Capabilities>,
     /// Why the last try to prepare the token failed; it is tried again.
     pub prepare_failure: Option<String>,
     /// Records in the journal.
@@ -502,11 +503,12 @@ impl Driver {
         };
         let Some(prepared) = prepared else { return };
         match self.probes.compare(&token, &prepared.capabilities, accept) {
-            Ok(lost) => {
-                for what in &lost {
-                    tracing::warn!(what, "the token could do this once and cannot now");
+            Ok(accepted) => {
+                let could = accepted.iter();
+                for what in could.flat_map(|could| could.regressions(&prepared.capabilities)) {
+                    tracing::warn!(%what, "the token could do this once and cannot now");
                 }
-                self.shown.send_modify(|shown| shown.lost = lost);
+                self.shown.send_modify(|shown| shown.accepted = accepted);
             }
             Err(error) => tracing::error!(%error, "what the token can do could not be kept"),
         }

@@ -30,7 +30,7 @@ impl Probes {
         Self { path }
     }
 
-    /// What the token could do by the kept report and cannot by this one, in words. Without a loss this one is kept; with
+    /// The kept report, where by it the token could do what it cannot by this one. Without a loss this one is kept; with
     /// `accept` it is kept in any case, and nothing is told.
     ///
     /// # Errors
@@ -40,23 +40,22 @@ impl Probes {
         token: &TokenInfo,
         now: &Capabilities,
         accept: bool,
-    ) -> io::Result<Vec<String>> {
+    ) -> io::Result<Option<Capabilities>> {
         let kept = self.kept();
-        let lost = kept
-            .as_ref()
-            .filter(|_| !accept)
-            .map(|kept| kept.capabilities.regressions(now))
-            .unwrap_or_default();
-        if lost.is_empty()
-            && kept.is_none_or(|kept| kept.capabilities != *now || kept.token != *token)
+        if let Some(kept) = &kept
+            && !accept
+            && !kept.capabilities.regressions(now).is_empty()
         {
+            return Ok(Some(kept.capabilities.clone()));
+        }
+        if kept.is_none_or(|kept| kept.capabilities != *now || kept.token != *token) {
             let report = Kept {
                 token: token.clone(),
                 capabilities: now.clone(),
             };
             durable::replace(&self.path, &serde_json::to_vec_pretty(&report)?)?;
         }
-        Ok(lost)
+        Ok(None)
     }
 
     /// A report that cannot be read is none: it was of another version of this program.
@@ -79,14 +78,14 @@ mod tests {
         let mut less = best.clone();
         less.digest_key = false;
         let compare = |now: &Capabilities, accept| probes.compare(&token, now, accept).unwrap();
-        assert!(compare(&best, false).is_empty());
-        let lost = compare(&less, false);
-        assert_eq!(lost.len(), 1, "{lost:?}");
-        assert_eq!(compare(&less, false), lost, "also after the next start");
-        assert!(compare(&best, false).is_empty(), "until it is back");
-        assert!(compare(&less, true).is_empty());
-        assert!(compare(&less, false).is_empty(), "accepted");
-        assert!(compare(&best, false).is_empty(), "a gain is kept");
-        assert_eq!(compare(&less, false), lost);
+        assert_eq!(compare(&best, false), None);
+        let could = Some(best.clone());
+        assert_eq!(compare(&less, false), could);
+        assert_eq!(compare(&less, false), could, "also after the next start");
+        assert_eq!(compare(&best, false), None, "until it is back");
+        assert_eq!(compare(&less, true), None);
+        assert_eq!(compare(&less, false), None, "accepted");
+        assert_eq!(compare(&best, false), None, "a gain is kept");
+        assert_eq!(compare(&less, false), could);
     }
 }

@@ -1,6 +1,7 @@
 //! What is true of a key, keystore by keystore, at a glance. "Deactivated" alone is said only when all is in step.
 
 use crate::cli::table::{Table, age, or_dash, words};
+use crate::model::difference::Weight;
 use crate::model::lifecycle::ManagedState;
 use crate::model::observed::ProofKind;
 use crate::model::text::printable;
@@ -138,7 +139,7 @@ fn reasons(items: &[StatusInKeystore]) -> Vec<String> {
             told.push(format!("{name}: {}", printable(&item.message)));
         }
         for difference in &item.differences {
-            told.push(format!("{name}: {}", sentence(difference)));
+            told.push(format!("{name}: {}", weighed(difference)));
         }
         for finding in &item.findings {
             let severity = finding.severity.name();
@@ -155,6 +156,15 @@ fn reasons(items: &[StatusInKeystore]) -> Vec<String> {
 #[must_use]
 pub fn sentence(difference: &Difference) -> String {
     format!("{}.", printable(difference.message.trim_end_matches('.')))
+}
+
+/// The same; of a warning it says that it is one.
+#[must_use]
+pub fn weighed(difference: &Difference) -> String {
+    match difference.weight {
+        Weight::Warning => format!("warning: {}", sentence(difference)),
+        Weight::OutOfSync => sentence(difference),
+    }
 }
 
 /// What a progress line says of one keystore: changes only when there is news.

@@ -1,10 +1,14 @@
 //! Adopting: what a key that others made becomes, and whether it is one that is managed already. Nothing on the token is
 //! changed by it, so what does not fit as it is does not fit.
 
+use crate::decide::effects::effects;
 use crate::model::adoption::AdoptionRecord;
-use crate::model::desired::Instance;
+use crate::model::capabilities::Strategy;
+use crate::model::desired::{Instance, Intent, Want};
 use crate::model::key::{DeactivatedUsage, ManagedKey};
 use crate::model::lifecycle::ManagedState;
+use crate::model::observed::{Found, ObjectClass, ObjectFacts};
+use crate::model::step::Step;
 use crate::model::template::KeyTemplate;
 
 /// The state of a key that is adopted for the first time: active while anything can be done with it, else deactivated. Never
@@ -138,6 +142,93 @@ pub fn same_key<'k>(
             state: key.state,
             found: if is_enabled { "enabled" } else { "disabled" },
         })
+    }
+}
+
+/// Why a found key cannot be managed by a strategy as it is.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Unmanageable {
+    /// Managing it would change it at once.
+    #[error(
+        "adopting changes nothing on a token, and managing this key by {} would at once {steps}: bring it to that first, or let \
+         it be another strategy there",
+        .strategy.name()
+    )]
+    WouldChange {
+        /// By which strategy.
+        strategy: Strategy,
+        /// The steps, for people.
+        steps: String,
+    },
+    /// Its attributes cannot be changed, and the token makes no copies.
+    #[error(
+        "its {} cannot be changed (CKA_MODIFIABLE is off) and its token makes no changed copies of such, so it could never be \
+         disabled",
+        .0.name()
+    )]
+    NotModifiable(ObjectClass),
+    /// Disabling it would take what nobody has.
+    #[error("it could be disabled by withdrawing it only")]
+    Withdrawn,
+}
+
+/// Whether a found key can be managed as it is: the intent that adopts it changes nothing, and one that disables it needs
+/// only what there is.
+///
+/// # Errors
+/// [`Unmanageable`].
+pub fn manageable(
+    intent: &Intent,
+    objects: &[ObjectFacts],
+    strategy: Strategy,
+    can_copy_fixed: bool,
+    in_repository: bool,
+) -> Result<(), Unmanageable> {
+    let found = Found {
+        objects: objects.to_vec(),
+        fingerprint: Some(intent.fingerprint),
+        ..Found::default()
+    };
+    let steps = |want| {
+        let intent = Intent {
+            want,
+            ..intent.clone()
+        };
+        // What bars all steps is told by other checks.
+        effects(&intent, &found, strategy).unwrap_or_default()
+    };
+    let disable = steps(Want::Deactivated);
+    if !in_repository && disable.iter().any(Step::needs_material) {
+        return Err(Unmanageable::Withdrawn);
+    }
+    if !can_copy_fixed
+        && let Some(class) = disable.iter().chain(&steps(Want::Active)).find_map(copied)
+        && objects
+            .iter()
+            .any(|facts| facts.class == class && facts.modifiable == Some(false))
+    {
+        return Err(Unmanageable::NotModifiable(class));
+    }
+    let proves = |step: &&Step| matches!(step, Step::ProveEnabled | Step::ProveDisabled);
+    let now = steps(intent.want);
+    let changes: Vec<String> = now
+        .iter()
+        .filter(|step| !proves(step))
+        .map(Step::describe)
+        .collect();
+    if changes.is_empty() {
+        Ok(())
+    } else {
+        let steps = changes.join("; ");
+        Err(Unmanageable::WouldChange { strategy, steps })
+    }
+}
+
+const fn copied(step: &Step) -> Option<ObjectClass> {
+    if let Step::Replace { class, .. } = step {
+        Some(*class)
+    } else {
+        None
     }
 }
 

@@ -5,12 +5,13 @@
 
 use crate::decide::found::is_weakened;
 use crate::decide::status::{Standing, standing};
+use crate::decide::terms::{Breach, breaches, explains_withdrawal};
 use crate::model::capabilities::Strategy;
 use crate::model::desired::{Instance, Intent, ObjectPlan, Want};
-use crate::model::difference::{CausedBy, Difference, HealedBy, Reason};
+use crate::model::difference::{CausedBy, Difference, HealedBy, Reason, Weight};
 use crate::model::job::FailureKind;
 use crate::model::keystore::Health;
-use crate::model::live::Live;
+use crate::model::live::{Live, Terms};
 use crate::model::observed::{Found, ObjectClass, ObjectFacts, Observation};
 use crate::model::protocol::Refusal;
 use crate::model::text::printable;
@@ -28,7 +29,11 @@ pub struct Finding {
 }
 
 impl Finding {
-    fn new(reason: Reason, expected: impl Into<String>, found: impl Into<String>) -> Self {
+    pub(crate) fn new(
+        reason: Reason,
+        expected: impl Into<String>,
+        found: impl Into<String>,
+    ) -> Self {
         Self {
             reason,
             expected: expected.into(),
@@ -37,38 +42,86 @@ impl Finding {
     }
 }
 
-/// All reasons why an instance is not as wanted and confirmed; empty exactly when its status is in sync. `now` and
-/// `late_after_ms` only tell pending from late.
+/// All reasons why an instance is not as wanted and confirmed, and what it rests on that does not hold any more. One that is
+/// out of sync is among them exactly when its status is not in sync. `now` and `late_after_ms` only tell pending from late.
 #[must_use]
 pub fn differences(
     instance: &Instance,
     live: &Live,
+    terms: &Terms,
     now: UnixMs,
     late_after_ms: i64,
 ) -> Vec<Difference> {
-    let standing = standing(instance, live);
+    let standing = standing(instance, live, terms);
     let is_late = now.0.saturating_sub(instance.since.0) > late_after_ms;
     let own = own(instance, &standing, is_late);
     let covered = own.as_ref().map(|(finding, _, _)| finding.reason);
+    let breaches = breaches_in(instance, live, terms, &standing);
+    let is_explained = explains_withdrawal(&breaches);
     let on_token = findings_in(instance, live)
         .into_iter()
         .filter(|finding| Some(finding.reason) != covered)
+        .filter(|finding| !(is_explained && finding.reason == Reason::NotWithdrawn))
         .filter_map(|finding| {
-            let caused_by = caused(&standing, finding.reason)?;
+            let caused_by = caused(instance, &standing, finding.reason)?;
             let healed_by = healed_at(instance, finding.reason);
             Some((finding, caused_by, healed_by))
         });
-    own.into_iter()
+    let told = |finding: Finding, caused_by, healed_by, weight| Difference {
+        reason: finding.reason,
+        expected: finding.expected,
+        found: finding.found,
+        caused_by,
+        healed_by,
+        weight,
+        since_revision: instance.revision,
+    };
+    let mut all: Vec<Difference> = own
+        .into_iter()
         .chain(on_token)
-        .map(|(finding, caused_by, healed_by)| Difference {
-            reason: finding.reason,
-            expected: finding.expected,
-            found: finding.found,
-            caused_by,
-            healed_by,
-            since_revision: instance.revision,
+        .map(|(finding, caused_by, healed_by)| {
+            told(finding, caused_by, healed_by, Weight::OutOfSync)
         })
-        .collect()
+        .chain(breaches.into_iter().map(|breach| {
+            let Breach {
+                finding,
+                caused_by,
+                healed_by,
+                weight,
+                ..
+            } = breach;
+            told(finding, caused_by, healed_by, weight)
+        }))
+        .collect();
+    // What is wrong now is told before what may go wrong.
+    all.sort_by_key(|difference| std::cmp::Reverse(difference.weight));
+    all
+}
+
+/// What does not hold any more of an instance whose last intent was carried out. Of any other it is told when it was.
+fn breaches_in(
+    instance: &Instance,
+    live: &Live,
+    terms: &Terms,
+    standing: &Standing<'_>,
+) -> Vec<Breach> {
+    match (standing, &live.report) {
+        (Standing::InSync | Standing::Drift | Standing::Unproved { .. }, Some(report)) => {
+            breaches(instance, report, terms)
+        }
+        (
+            Standing::InSync
+            | Standing::Drift
+            | Standing::Unproved { .. }
+            | Standing::Unknown { .. }
+            | Standing::Unavailable { .. }
+            | Standing::Diverged { .. }
+            | Standing::Pending { .. }
+            | Standing::Failed(_)
+            | Standing::Suspected,
+            _,
+        ) => Vec::new(),
+    }
 }
 
 /// The reason that lies in the line, the agent or our own change, not in what the token holds.
@@ -138,8 +191,13 @@ fn own(
 }
 
 /// Whose doing something on the token probably is; none: it is not worth telling now, since it is on its way or not known.
-const fn caused(standing: &Standing<'_>, reason: Reason) -> Option<CausedBy> {
+fn caused(instance: &Instance, standing: &Standing<'_>, reason: Reason) -> Option<CausedBy> {
+    let is_demanded = instance.intent.object.strategy == Strategy::Withdraw;
     match standing {
+        // Of a strategy that the token needs nobody can tell whether it needed it when the key was disabled.
+        Standing::Drift if reason == Reason::NotWithdrawn && !is_demanded => {
+            Some(CausedBy::Unknown)
+        }
         Standing::Drift => Some(CausedBy::OutOfBand),
         Standing::Failed(_) => Some(CausedBy::FailedChange),
         Standing::Pending { .. } | Standing::Unproved { .. } if holds_under_any_want(reason) => {
@@ -402,9 +460,12 @@ fn protection(found: &Found) -> Option<Finding> {
     })
 }
 
-/// As [`healed`]; what was lost of a key that the repository does not have, no sync brings back.
+/// As [`healed`]; what was lost of a key that the repository does not have, no sync brings back, and none takes it away.
 fn healed_at(instance: &Instance, reason: Reason) -> HealedBy {
-    let is_lost = matches!(reason, Reason::Missing | Reason::HalfPair);
+    let is_lost = matches!(
+        reason,
+        Reason::Missing | Reason::HalfPair | Reason::NotWithdrawn
+    );
     let is_only_there = instance
         .adoption
         .as_ref()
@@ -428,6 +489,7 @@ const fn healed(reason: Reason) -> HealedBy {
         | Reason::HalfPair
         | Reason::DestroyedKeyPresent
         | Reason::RemovedTargetActive
+        | Reason::StrategyOutdated
         | Reason::Failed
         | Reason::Diverged => HealedBy::Sync,
         Reason::IdChanged
@@ -435,6 +497,7 @@ const fn healed(reason: Reason) -> HealedBy {
         | Reason::WrongKey
         | Reason::ProtectionWeakened
         | Reason::Duplicated
+        | Reason::CapabilityLost
         | Reason::TokenUnavailable => HealedBy::Operator,
         Reason::Suspected
         | Reason::Unproved

@@ -74,15 +74,99 @@ pub fn effects(intent: &Intent, found: &Found, strategy: Strategy) -> Result<Vec
         (Want::Destroyed, _) => destroy(intent, found),
         (Want::Active, Strategy::Withdraw) => bring(intent, found),
         (Want::Deactivated, Strategy::Withdraw) => withdraw(intent, found),
-        (Want::Active | Want::Deactivated, Strategy::Flags) => set(intent, found),
-        (Want::Active | Want::Deactivated, Strategy::Copy) => {
-            if let Some(steps) = collapse(intent, found) {
+        (Want::Active | Want::Deactivated, Strategy::Flags | Strategy::Copy) => {
+            if strategy == Strategy::Copy
+                && let Some(steps) = collapse(intent, found)
+            {
                 return Ok(steps);
             }
-            let steps = set(intent, found)?.into_iter();
-            Ok(steps.map(by_copy).collect())
+            let steps = set(intent, found)?;
+            if is_stuck(intent, found, strategy, &steps) {
+                return remake(intent, found, strategy);
+            }
+            let by = |step| by_copy(intent, found, strategy, step);
+            Ok(steps.into_iter().map(by).collect())
         }
     }
+}
+
+/// How a strategy changes an object that was found: an object may bar the way that its token has.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Way {
+    /// Its attributes are set.
+    Set,
+    /// A copy takes its place.
+    Copy,
+    /// Neither: it goes, and the key is installed anew.
+    Remake,
+}
+
+/// The way of all objects of a class. CKA_MODIFIABLE=false bars setting, CKA_COPYABLE=false bars copying (PKCS#11 v3.1,
+/// 4.4); what the token does not tell bars nothing. Of a fixed object a token may make no changed copy either: what we made
+/// ourselves comes from the repository instead; of others' keys this was tried before they were adopted.
+fn way(intent: &Intent, found: &Found, class: ObjectClass, strategy: Strategy) -> Way {
+    let is_fixed = is_fixed(found, class);
+    let is_uncopyable = of_class(found, class).any(|object| object.copyable == Some(false));
+    if strategy == Strategy::Flags && !is_fixed {
+        Way::Set
+    } else if is_uncopyable || (is_fixed && is_named_by_us(intent)) {
+        Way::Remake
+    } else {
+        Way::Copy
+    }
+}
+
+/// Whether what was found cannot be changed by these steps. A disabled object that the strategy could never enable again
+/// counts too: it is made anew while nobody waits for it.
+fn is_stuck(intent: &Intent, found: &Found, strategy: Strategy, steps: &[Step]) -> bool {
+    let is_installed = steps.contains(&Step::Install);
+    private_first(intent).any(|class| {
+        let is_changed = steps.iter().any(|step| match step {
+            Step::SetUsage { class: of, .. } => *of == class,
+            Step::SetLabel { class: of } => *of == class && is_fixed(found, class),
+            Step::Install
+            | Step::InstallEnabled
+            | Step::Replace { .. }
+            | Step::Withdraw { .. }
+            | Step::Destroy { .. }
+            | Step::ProveEnabled
+            | Step::ProveDisabled => false,
+        });
+        !is_installed
+            && (is_changed || intent.want == Want::Deactivated)
+            && way(intent, found, class, strategy) == Way::Remake
+    })
+}
+
+fn is_fixed(found: &Found, class: ObjectClass) -> bool {
+    of_class(found, class).any(|object| object.modifiable == Some(false))
+}
+
+/// Takes the key away, while its material is at hand, and installs it disabled; only then it gets its usages.
+fn remake(intent: &Intent, found: &Found, strategy: Strategy) -> Result<Vec<Step>, Obstacle> {
+    if let Some(obstacle) = disorder(intent, found) {
+        return Err(obstacle);
+    }
+    let mut steps = withdraw(intent, found)?;
+    steps.push(Step::Install);
+    let gone = Found::default();
+    let usages = enabled_after_install(intent);
+    steps.extend(usages.map(|step| by_copy(intent, &gone, strategy, step)));
+    steps.push(if intent.want == Want::Active {
+        Step::ProveEnabled
+    } else {
+        Step::ProveDisabled
+    });
+    Ok(steps)
+}
+
+/// The usages of the want, for objects that were born without any; public half first.
+fn enabled_after_install(intent: &Intent) -> impl Iterator<Item = Step> {
+    let set = |class| {
+        let usage = intent.object.usage_under(intent.want, class);
+        (!usage.is_empty()).then_some(Step::SetUsage { class, usage })
+    };
+    private_first(intent).rev().filter_map(set)
 }
 
 /// By attributes that are set.
@@ -94,12 +178,20 @@ fn set(intent: &Intent, found: &Found) -> Result<Vec<Step>, Obstacle> {
     }
 }
 
-fn by_copy(step: Step) -> Step {
-    if let Step::SetUsage { class, usage } = step {
-        Step::Replace { class, usage }
-    } else {
-        step
+/// The step as the object that it is about lets it be done. A copy has the planned label.
+fn by_copy(intent: &Intent, found: &Found, strategy: Strategy, step: Step) -> Step {
+    if let Step::SetUsage { class, usage } = step
+        && way(intent, found, class, strategy) == Way::Copy
+    {
+        return Step::Replace { class, usage };
     }
+    if let Step::SetLabel { class } = step
+        && is_fixed(found, class)
+    {
+        let usage = intent.object.usage_under(intent.want, class);
+        return Step::Replace { class, usage };
+    }
+    step
 }
 
 /// Several objects of a class under an id that we gave are what a crash between copying and destroying leaves: each class is
@@ -347,12 +439,7 @@ fn reinstall(intent: &Intent, found: &Found) -> Result<Vec<Step>, Obstacle> {
     }
     let mut steps = destroy(intent, found)?;
     steps.push(Step::Install);
-    for class in private_first(intent).rev() {
-        let usage = intent.object.usage_under(intent.want, class);
-        if !usage.is_empty() {
-            steps.push(Step::SetUsage { class, usage });
-        }
-    }
+    steps.extend(enabled_after_install(intent));
     Ok(steps)
 }
 

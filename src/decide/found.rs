@@ -55,6 +55,13 @@ pub enum Unadoptable {
     /// What is on cannot be kept as it is.
     #[error("its usage cannot be kept as it is: {0}")]
     UnevenUsage(String),
+    /// It could never be disabled.
+    #[error(
+        "its {} can neither be changed nor copied (CKA_MODIFIABLE and CKA_COPYABLE are off), so it could never be disabled: \
+         leave it to others, or replace it by a key of Lockstep's own",
+        .0.name()
+    )]
+    NotModifiable(ObjectClass),
     /// The token gave no fingerprint.
     #[error("no fingerprint could be had, so nobody could say later that it is the same key: {0}")]
     NoFingerprint(String),
@@ -75,6 +82,7 @@ impl Unadoptable {
             Self::UnknownKind(_) => "unknown_key_type",
             Self::LabelsDiffer => "labels_differ",
             Self::UnevenUsage(_) => "uneven_usage",
+            Self::NotModifiable(_) => "not_modifiable",
             Self::NoFingerprint(_) => "no_fingerprint",
             Self::HalvesDiffer => "halves_differ",
         }
@@ -166,7 +174,12 @@ impl FoundKey {
             return Err(Unadoptable::LabelsDiffer);
         }
         self.check_usage()?;
-        Ok(spec)
+        let is_stuck =
+            |facts: &&ObjectFacts| facts.modifiable == Some(false) && facts.copyable == Some(false);
+        match self.objects.iter().find(is_stuck) {
+            Some(facts) => Err(Unadoptable::NotModifiable(facts.class)),
+            None => Ok(spec),
+        }
     }
 
     /// One object of each class, and a pair whole.

@@ -12,3 +12,4 @@ pub mod effects;
 pub mod found;
 pub mod recovery;
 pub mod status;
+mod terms;

@@ -4,19 +4,20 @@
 //! done, whose facts match class by class, and that is proved. Everything else has another name.
 
 use crate::decide::difference::{Failure, findings_at};
+use crate::decide::terms::breaches;
 use crate::model::desired::{Instance, Want};
-use crate::model::difference::{Seen, Status};
+use crate::model::difference::{Seen, Status, Weight};
 use crate::model::ids::KeystoreId;
 use crate::model::job::FailureKind;
 use crate::model::keystore::Health;
-use crate::model::live::{Connection, Live};
+use crate::model::live::{Connection, Live, Terms};
 use crate::model::observed::{Found, ObjectClass, Observation};
 use crate::model::protocol::{Progress, Refusal, Report};
 
-/// Status of an instance, from what is wanted and what the live session knows.
+/// Status of an instance, from what is wanted, what the live session knows, and what is demanded and possible there.
 #[must_use]
-pub fn status(instance: &Instance, live: &Live) -> Status {
-    match standing(instance, live) {
+pub fn status(instance: &Instance, live: &Live, terms: &Terms) -> Status {
+    match standing(instance, live, terms) {
         Standing::InSync => Status::InSync(instance.intent.want),
         Standing::Unknown { why } => Status::Unknown { why },
         Standing::Unavailable { health } => Status::Unavailable {
@@ -46,7 +47,7 @@ pub(crate) enum Standing<'a> {
     Drift,
 }
 
-pub(crate) fn standing<'a>(instance: &Instance, live: &'a Live) -> Standing<'a> {
+pub(crate) fn standing<'a>(instance: &Instance, live: &'a Live, terms: &Terms) -> Standing<'a> {
     if let Some(blind) = blind(live) {
         return blind;
     }
@@ -80,7 +81,7 @@ pub(crate) fn standing<'a>(instance: &Instance, live: &'a Live) -> Standing<'a> 
         });
     }
     match &report.progress {
-        Progress::Done => done(instance, report),
+        Progress::Done => done(instance, report, terms),
         Progress::Busy => Standing::Pending {
             why: "under way on the token".to_owned(),
         },
@@ -165,7 +166,7 @@ fn refused<'a>(instance: &Instance, live: &Live) -> Option<Standing<'a>> {
     })
 }
 
-fn done<'a>(instance: &Instance, report: &Report) -> Standing<'a> {
+fn done<'a>(instance: &Instance, report: &Report, terms: &Terms) -> Standing<'a> {
     let intent = &instance.intent;
     let found = match &report.observation {
         Observation::Unknown { why } => return Standing::Unknown { why: why.clone() },
@@ -174,7 +175,10 @@ fn done<'a>(instance: &Instance, report: &Report) -> Standing<'a> {
         Observation::Present(found) => Some(found).filter(|found| !found.objects.is_empty()),
     };
     let seen = &report.observation;
-    if !findings_at(instance, seen, report.strategy).is_empty() {
+    let is_broken = breaches(instance, report, terms)
+        .iter()
+        .any(|breach| breach.weight == Weight::OutOfSync);
+    if is_broken || !findings_at(instance, seen, report.strategy).is_empty() {
         return Standing::Drift;
     }
     // Nothing is there, and rightly so: a destroyed key, or one removed from here and gone since.

@@ -379,6 +379,8 @@ impl State {
                 usage: object.usage,
                 sensitive: (object.class != ObjectClass::Public).then_some(true),
                 extractable: (object.class != ObjectClass::Public).then_some(false),
+                modifiable: Some(true),
+                copyable: Some(true),
                 bits: Some(object.material.bits()),
                 public_digest: object.material.public_digest(object.class),
                 fingerprint: None,

@@ -70,6 +70,39 @@ impl FoundKey {
     }
 }
 
+/// Whose a key on a token is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum FoundState {
+    /// A managed key's.
+    Managed,
+    /// Nobody's that is known.
+    Unmanaged,
+    /// Left to others, on purpose.
+    Ignored,
+}
+
+impl FoundState {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Managed, Self::Unmanaged, Self::Ignored];
+
+    /// The one of that name.
+    #[must_use]
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|one| one.name() == name)
+    }
+
+    /// The name in API and CLI.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Managed => "managed",
+            Self::Unmanaged => "unmanaged",
+            Self::Ignored => "ignored",
+        }
+    }
+}
+
 /// A key on a token that an agent is asked to examine.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Candidate {

@@ -1,7 +1,5 @@
 //! What a token can do, as its agent found by trying (design.md 7): never what the token claims.
 
-use std::collections::BTreeSet;
-
 use serde::{Deserialize, Serialize};
 
 use crate::model::desired::{ObjectPlan, Want};
@@ -10,7 +8,7 @@ use crate::model::keystore::{OaepHash, Routes, Wrapping};
 use crate::model::observed::ObjectClass;
 
 /// Version of the trials. A report of another version is not compared with ours.
-pub const TRIALS: u32 = 2;
+pub const TRIALS: u32 = 3;
 
 /// Most mechanism numbers that are kept of a token.
 pub const MECHANISMS_MAX: usize = 2_048;
@@ -38,6 +36,8 @@ pub struct Capabilities {
     pub digest_key: bool,
     /// Whether C_CopyObject makes a second token object with the attributes asked for.
     pub copy: bool,
+    /// Whether it makes one with other usages of an object that cannot be changed (CKA_MODIFIABLE=false).
+    pub copy_fixed: bool,
     /// What a second key with the same CKA_ID and label does.
     pub duplicates: Duplicates,
     /// Whether a C_SetAttributeValue of which one attribute is refused changes none.
@@ -239,6 +239,7 @@ impl Capabilities {
             unextractable: Some(true),
             digest_key: true,
             copy: true,
+            copy_fixed: true,
             duplicates: Duplicates::Allowed,
             atomic_set: true,
             sessions: SESSIONS_TRIED,
@@ -328,75 +329,24 @@ impl Capabilities {
         class: ObjectClass,
         usage: Usage,
     ) -> Strategy {
-        let mut trials = kind.usages.iter();
-        let change = trials
-            .find(|trial| trial.class == class && trial.usage == usage)
-            .map_or(FlagChange::Refused, |trial| trial.change);
-        match change {
+        match kind.flag(class, usage) {
             FlagChange::Enforced | FlagChange::ReadBack => Strategy::Flags,
             FlagChange::Refused if self.copy => Strategy::Copy,
             FlagChange::Refused | FlagChange::NotEnforced => Strategy::Withdraw,
         }
     }
-
-    /// What `self` could do and `now` cannot, in words; nothing where the trials are other ones.
-    #[must_use]
-    pub fn regressions(&self, now: &Self) -> Vec<String> {
-        if self.trials != now.trials {
-            return Vec::new();
-        }
-        let mut lost = Vec::new();
-        let mut tell = |was: bool, is: bool, what: &str| {
-            if was && !is {
-                lost.push(what.to_owned());
-            }
-        };
-        tell(
-            self.rfc5649.is_some(),
-            now.rfc5649.is_some(),
-            "RFC 5649 key wrapping",
-        );
-        tell(self.cbc_pad, now.cbc_pad, "AES-CBC-PAD key wrapping");
-        tell(
-            self.oaep_hashes.contains(&OaepHash::Sha256),
-            now.oaep_hashes.contains(&OaepHash::Sha256),
-            "RSA-OAEP with SHA-256",
-        );
-        tell(self.copyable, now.copyable, "CKA_COPYABLE is honoured");
-        tell(
-            self.modifiable,
-            now.modifiable,
-            "CKA_MODIFIABLE is honoured",
-        );
-        tell(
-            self.unextractable == Some(true),
-            now.unextractable == Some(true),
-            "CKA_EXTRACTABLE is honoured",
-        );
-        tell(
-            self.digest_key,
-            now.digest_key,
-            "fingerprints by C_DigestKey",
-        );
-        tell(self.copy, now.copy, "C_CopyObject");
-        tell(
-            self.atomic_set,
-            now.atomic_set,
-            "attributes are set all or none",
-        );
-        tell(
-            self.duplicates != Duplicates::Overwrites,
-            now.duplicates != Duplicates::Overwrites,
-            "a second key with one CKA_ID leaves the first",
-        );
-        for kind in &self.kinds {
-            lost.extend(kind.regressions(now.kind(kind.algorithm)));
-        }
-        lost
-    }
 }
 
 impl KindCapabilities {
+    /// What switching a usage off does on objects of a class; what was not tried counts as refused.
+    #[must_use]
+    pub fn flag(&self, class: ObjectClass, usage: Usage) -> FlagChange {
+        let mut trials = self.usages.iter();
+        trials
+            .find(|trial| trial.class == class && trial.usage == usage)
+            .map_or(FlagChange::Refused, |trial| trial.change)
+    }
+
     fn best() -> Vec<Self> {
         let sizes: [(Algorithm, &[u32]); 5] = [
             (Algorithm::Aes, &[128, 192, 256]),
@@ -417,43 +367,5 @@ impl KindCapabilities {
                 .collect(),
         };
         sizes.into_iter().map(best).collect()
-    }
-
-    fn regressions(&self, now: Option<&Self>) -> Vec<String> {
-        let name = self.algorithm.name();
-        let Some(now) = now else {
-            return vec![format!("{name} keys")];
-        };
-        let sizes: BTreeSet<u32> = now.sizes.iter().copied().collect();
-        let gone = self.sizes.iter().filter(|size| !sizes.contains(size));
-        let mut lost: Vec<String> = gone
-            .map(|size| format!("{name} keys of {size} bits"))
-            .collect();
-        if self.unwrap != Unwrap::Impossible
-            && now.unwrap != self.unwrap
-            && now.unwrap != Unwrap::Honest
-        {
-            lost.push(format!(
-                "unwrapping {name} keys is {} now, was {}",
-                now.unwrap.name(),
-                self.unwrap.name()
-            ));
-        }
-        for before in self.usages.iter().filter(|trial| trial.change.holds()) {
-            let after = now
-                .usages
-                .iter()
-                .find(|trial| trial.class == before.class && trial.usage == before.usage);
-            if !after.is_some_and(|trial| trial.change.holds()) {
-                let change = after.map_or(FlagChange::Refused, |trial| trial.change);
-                lost.push(format!(
-                    "switching {} off on {name} {}s is {} now",
-                    before.usage.name(),
-                    before.class.name(),
-                    change.name()
-                ));
-            }
-        }
-        lost
     }
 }

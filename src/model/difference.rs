@@ -37,6 +37,10 @@ pub enum Reason {
     DestroyedKeyPresent,
     /// Enabled on a keystore that was removed from the targets.
     RemovedTargetActive,
+    /// Carried out by another strategy than its vault or keystore demands now.
+    StrategyOutdated,
+    /// Its token could do something once that it rests on, and cannot any more.
+    CapabilityLost,
     /// One look missed it; a second one decides.
     Suspected,
     /// The fingerprint could not be had, so nothing is claimed.
@@ -74,6 +78,8 @@ impl Reason {
             Self::HalfPair => "half_pair",
             Self::DestroyedKeyPresent => "destroyed_key_present",
             Self::RemovedTargetActive => "removed_target_active",
+            Self::StrategyOutdated => "strategy_outdated",
+            Self::CapabilityLost => "capability_lost",
             Self::Suspected => "suspected",
             Self::Unproved => "unproved",
             Self::Pending => "pending",
@@ -112,6 +118,35 @@ pub enum HealedBy {
     Waiting,
 }
 
+/// How much a difference weighs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Weight {
+    /// What is there now is as wanted; a later change, or somebody's look, rests on it.
+    Warning,
+    /// What is there now is not as wanted, or not known to be.
+    OutOfSync,
+}
+
+impl Weight {
+    /// The weight of that name.
+    #[must_use]
+    pub fn from_name(name: &str) -> Option<Self> {
+        [Self::Warning, Self::OutOfSync]
+            .into_iter()
+            .find(|one| one.name() == name)
+    }
+
+    /// The name in API and CLI.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Warning => "warning",
+            Self::OutOfSync => "out_of_sync",
+        }
+    }
+}
+
 /// One difference.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Difference {
@@ -125,6 +160,8 @@ pub struct Difference {
     pub caused_by: CausedBy,
     /// What makes it good again.
     pub healed_by: HealedBy,
+    /// Whether the instance is out of sync by it.
+    pub weight: Weight,
     /// The key's revision since which it should have been so.
     pub since_revision: Revision,
 }

@@ -1,11 +1,14 @@
 //! What the live session of a keystore knows of one instance: the input of `decide::status`.
 
+use std::sync::Arc;
+
 use serde::{Deserialize, Serialize};
 
+use crate::model::capabilities::Strategy;
 use crate::model::difference::Reason;
 use crate::model::ids::Generation;
 use crate::model::keystore::Health;
-use crate::model::protocol::{Refusal, Report};
+use crate::model::protocol::{Description, Refusal, Report};
 use crate::model::vault::UnixMs;
 
 /// The line to an agent.
@@ -52,6 +55,15 @@ pub struct Live {
     pub material_failure: Option<String>,
     /// Since when each difference has been there.
     pub since: Vec<(Reason, UnixMs)>,
+}
+
+/// What is demanded of keys on a keystore now, and what its token can do: the input of `decide::status` beside [`Live`].
+#[derive(Debug, Clone, Default)]
+pub struct Terms {
+    /// The weakest strategy: the greater of the keystore's pin and its vault's demand. None: not known, nothing is claimed.
+    pub strategy: Option<Strategy>,
+    /// What the agent last said of its token. None: nothing is known of it.
+    pub described: Option<Arc<Description>>,
 }
 
 /// What was seen before this session: shown with its age, never counted.

@@ -23,6 +23,7 @@ pub mod material;
 pub mod observed;
 pub mod protocol;
 pub mod recovery;
+pub mod regression;
 pub mod step;
 pub mod template;
 pub mod text;

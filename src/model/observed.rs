@@ -87,6 +87,12 @@ pub struct ObjectFacts {
     pub sensitive: Option<bool>,
     /// CKA_EXTRACTABLE; public keys have none.
     pub extractable: Option<bool>,
+    /// CKA_MODIFIABLE: false bars every change of its attributes. `None` where the token did not tell.
+    #[serde(default)]
+    pub modifiable: Option<bool>,
+    /// CKA_COPYABLE: false bars C_CopyObject. `None` where the token did not tell.
+    #[serde(default)]
+    pub copyable: Option<bool>,
     /// Size in bits where the token tells it (modulus, curve, value length).
     pub bits: Option<u32>,
     /// SHA-256 of the material that can be read openly (SPKI of a public key, modulus and exponent of an RSA private one).

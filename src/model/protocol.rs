@@ -12,6 +12,7 @@ use crate::model::job::TokenFailure;
 use crate::model::keystore::{Health, TokenInfo, Variant};
 use crate::model::material::{Envelope, Signed};
 use crate::model::observed::{ObjectFacts, Observation, Proof};
+use crate::model::regression::Regression;
 
 /// Most reports one frame carries.
 pub const REPORTS_PER_FRAME_MAX: usize = 200;
@@ -53,14 +54,25 @@ pub struct Description {
     pub token: TokenInfo,
     /// What works; none while the token could not be opened.
     pub capabilities: Option<Capabilities>,
-    /// What the token could do once and cannot now, in words, until an operator accepts it.
-    pub lost: Vec<String>,
+    /// What the token should be able to do, where it can do less: the last good report, until an operator accepts the latest.
+    pub accepted: Option<Capabilities>,
     /// How well it is.
     pub health: Health,
     /// Records in its journal.
     pub journal_records: u64,
     /// Its clock, Unix milliseconds.
     pub clock: crate::model::vault::UnixMs,
+}
+
+impl Description {
+    /// What the token could do once and cannot now.
+    #[must_use]
+    pub fn lost(&self) -> Vec<Regression> {
+        match (&self.accepted, &self.capabilities) {
+            (Some(could), Some(can)) => could.regressions(can),
+            (None, _) | (_, None) => Vec::new(),
+        }
+    }
 }
 
 /// How far a coordinator got in the reports of an agent's run.

@@ -30,6 +30,9 @@ pub struct Pkcs11Capabilities {
     pub digest_key: bool,
     /// Whether C_CopyObject makes a second object.
     pub copy: bool,
+    /// Whether it makes one of an object that cannot be changed.
+    #[serde(default)]
+    pub copy_fixed: bool,
     /// What a second object with the same CKA_ID does.
     pub duplicates: Duplicates,
     /// Whether attributes are set all or none.

@@ -6,6 +6,7 @@ use crate::model::capabilities::Strategy;
 use crate::model::keystore::Variant;
 use crate::rest::capabilities::Pkcs11Capabilities;
 use crate::rest::list::{IdRef, NamedRef, PageInfo, RecordStamps};
+use crate::rest::status::Difference;
 
 /// The only type of keystore that can be made.
 pub const PKCS11: &str = "pkcs11";
@@ -74,7 +75,7 @@ pub struct KeystorePatch {
     /// The agent's new name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pkcs11_agent_identity: Option<String>,
-    /// The weakest way to disable keys there. Keys follow with their next change.
+    /// The weakest way to disable keys there. Keys follow with their next change or sync.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pkcs11_strategy: Option<StrategyChoice>,
 }
@@ -164,6 +165,9 @@ pub struct Keystore {
     /// What of it was asked for.
     #[serde(default = "auto")]
     pub pkcs11_strategy_pinned: StrategyChoice,
+    /// What its token could do once and cannot any more, and what that means; keys that it matters to have their own.
+    #[serde(default)]
+    pub differences: Vec<Difference>,
     /// Who and when.
     #[serde(flatten)]
     pub stamps: RecordStamps,

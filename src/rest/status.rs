@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::model::difference::{CausedBy, HealedBy, Reason};
+use crate::model::difference::{CausedBy, HealedBy, Reason, Weight};
 use crate::model::observed::ProofKind;
 use crate::rest::error::ApiError;
 use crate::rest::found::Finding;
@@ -339,6 +339,14 @@ pub struct Difference {
     pub message: String,
     /// What makes it good again.
     pub healed_by: HealedBy,
+    /// Whether it makes the key out of sync there; a `warning` does not.
+    #[serde(default = "out_of_sync")]
+    pub weight: Weight,
+}
+
+/// What a coordinator means that does not say.
+const fn out_of_sync() -> Weight {
+    Weight::OutOfSync
 }
 
 /// How it was proved.

@@ -17,7 +17,8 @@ pub struct VaultCreate {
     /// Label of a recovery key outside of Lockstep.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub recovery_key_label: Option<String>,
-    /// The weakest way to disable its keys: `flags`, `copy` or `withdraw`. Keys follow with their next change.
+    /// The weakest way to disable its keys: `flags`, `copy` or `withdraw`. Keys follow with their next
+    /// change or sync.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pkcs11_strategy: Option<Strategy>,
     /// Internal keystores that must hold a key before it is first activated.
@@ -38,7 +39,8 @@ pub struct VaultPatch {
     /// As in [`VaultCreate`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub recovery_key_label: Option<String>,
-    /// The weakest way to disable its keys: `flags`, `copy` or `withdraw`. Keys follow with their next change.
+    /// The weakest way to disable its keys: `flags`, `copy` or `withdraw`. Keys follow with their next
+    /// change or sync.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pkcs11_strategy: Option<Strategy>,
     /// Internal keystores that must hold a key before it is first activated.

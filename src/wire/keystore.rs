@@ -7,7 +7,7 @@ use crate::model::vault::UnixMs;
 use crate::wire::invalid::{
     InvalidMessage, digest, id, is_so, message, optional, optional_id, required, text, word,
 };
-use crate::wire::limits::{LOST_MAX, TEXT_BYTES_MAX};
+use crate::wire::limits::TEXT_BYTES_MAX;
 use crate::wire::v1;
 
 impl From<TokenInfo> for v1::TokenInfo {
@@ -121,7 +121,7 @@ impl From<Description> for v1::DescribeResponse {
             variant: v1::Variant::from(description.variant).into(),
             token: Some(description.token.into()),
             capabilities: description.capabilities.map(Into::into),
-            lost: description.lost,
+            accepted: description.accepted.map(Into::into),
             health: Some(description.health.into()),
             journal_records: description.journal_records,
             clock_ms: description.clock.0,
@@ -141,20 +141,10 @@ impl TryFrom<v1::DescribeResponse> for Description {
             variant: word::<v1::Variant, _>(raw.variant, "variant")?,
             token: message(raw.token, "token")?,
             capabilities: optional(raw.capabilities, "capabilities")?,
-            lost: lost(raw.lost)?,
+            accepted: optional(raw.accepted, "accepted")?,
             health: message(raw.health, "health")?,
             journal_records: raw.journal_records,
             clock: UnixMs(raw.clock_ms),
         })
     }
-}
-
-fn lost(raw: Vec<String>) -> Result<Vec<String>, InvalidMessage> {
-    if raw.len() > LOST_MAX {
-        let problem = format!("has more than {LOST_MAX} items");
-        return Err(InvalidMessage::new("lost", problem));
-    }
-    raw.into_iter()
-        .map(|what| text(what, TEXT_BYTES_MAX, "lost"))
-        .collect()
 }

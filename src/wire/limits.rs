@@ -21,9 +21,6 @@ pub const SIZES_MAX: usize = 64;
 /// Most usages tried of one algorithm: two classes, nine usages, and what later versions of PKCS#11 add.
 pub const USAGE_TRIALS_MAX: usize = 64;
 
-/// Most sentences about what a token can do no more.
-pub const LOST_MAX: usize = 1_000;
-
 /// Longest sentence for people, bytes.
 pub const TEXT_BYTES_MAX: usize = 16 * 1024;
 

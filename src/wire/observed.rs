@@ -63,6 +63,8 @@ impl From<ObjectFacts> for v1::ObjectFacts {
             usage: u32::from(facts.usage.bits()),
             sensitive: facts.sensitive,
             extractable: facts.extractable,
+            modifiable: facts.modifiable,
+            copyable: facts.copyable,
             bits: facts.bits,
             public_digest: facts.public_digest.map(|digest| digest.0.to_vec()),
             fingerprint: facts.fingerprint.map(Into::into),
@@ -83,6 +85,8 @@ impl TryFrom<v1::ObjectFacts> for ObjectFacts {
             usage: usage(raw.usage, "usage")?,
             sensitive: raw.sensitive,
             extractable: raw.extractable,
+            modifiable: raw.modifiable,
+            copyable: raw.copyable,
             bits: raw.bits,
             public_digest: raw
                 .public_digest

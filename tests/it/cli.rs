@@ -8,8 +8,10 @@ use std::process::{Command, Output};
 use lockstep::cli::authority::{self, Order};
 use lockstep::clock::unix_ms;
 use lockstep::coordinator::api::serve::{Scheme, serve};
+use lockstep::model::capabilities::FlagChange;
 use lockstep::model::difference::Reason;
 use lockstep::model::ids::{KeyVersionId, KeystoreId};
+use lockstep::model::key::{Algorithm, Usage};
 use lockstep::model::keystore::{Health, Variant};
 use lockstep::model::observed::Observation;
 use lockstep::tls::config::https_config;
@@ -99,7 +101,8 @@ impl Desk {
             .unwrap()
     }
 
-    /// What happens outside: `agent NAME`, `internal NAME`, `down NAME`, `up NAME`, `lose KEY NAME`.
+    /// What happens outside: `agent NAME`, `internal NAME`, `down NAME`, `up NAME`, `lose KEY NAME`,
+    /// `regress NAME`: its token loses a wrapping, and what keeps AES keys from encrypting.
     async fn happens(&self, line: &str) {
         let fleet = &self.coordinator.fleet;
         let words: Vec<&str> = line.split(' ').collect();
@@ -120,6 +123,16 @@ impl Desk {
                     *observation = Observation::Absent { same_label: vec![] };
                 });
             }
+            ["regress", name] => fleet.lose(self.id(name).await, |can| {
+                can.cbc_pad = false;
+                let aes = can
+                    .kinds
+                    .iter_mut()
+                    .filter(|kind| kind.algorithm == Algorithm::Aes);
+                let mut trials = aes.flat_map(|kind| &mut kind.usages);
+                let encrypt = trials.find(|trial| trial.usage == Usage::Encrypt);
+                encrypt.unwrap().change = FlagChange::NotEnforced;
+            }),
             other => panic!("nobody knows {other:?}"),
         }
     }
@@ -224,6 +237,11 @@ async fn the_life_of_a_key() {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_goes_wrong_is_told() {
     play("refusals").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_does_not_hold_any_more_is_told() {
+    play("losses").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

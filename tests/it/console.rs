@@ -136,3 +136,43 @@ async fn the_matrix_tells_what_is_wrong_in_words() {
     assert_eq!(dark.matches("<td class=\"unknown\"").count(), 1);
     assert!(dark.contains("not reachable") && dark.contains("connection refused"));
 }
+
+#[tokio::test]
+async fn what_a_token_lost_stands_on_top_with_what_helps() {
+    let coordinator = Coordinator::new();
+    let vault = coordinator.vault("Payments").await;
+    coordinator
+        .keystore(&vault, "home", Variant::Internal)
+        .await;
+    let tokyo = coordinator
+        .keystore(&vault, "tokyo", Variant::External)
+        .await;
+    let key = json!({"state": "active"});
+    let template = coordinator.template(&vault, "T", key).await;
+    coordinator.key(&vault, &template, "CARD-1").await;
+    let cookie = sign_in(&coordinator, ADMIN).await.unwrap();
+    let session = [("cookie", cookie.as_str())];
+    let page = async || {
+        ask(&coordinator, "GET", "/?live", &session, "")
+            .await
+            .text()
+    };
+    coordinator.fleet.lose(tokyo, |can| can.cbc_pad = false);
+    let mild = page().await;
+    assert!(
+        mild.contains("the token can do less than it could"),
+        "{mild}"
+    );
+    assert!(mild.contains("AES-CBC-PAD key wrapping") && mild.contains("keystore probe --accept"));
+    assert_eq!(
+        mild.matches("<td class=\"active\"").count(),
+        2,
+        "the key is as wanted"
+    );
+    coordinator
+        .fleet
+        .lose(tokyo, |can| can.unextractable = Some(false));
+    let bad = page().await;
+    assert_eq!(bad.matches("<td class=\"wrong\"").count(), 1);
+    assert!(bad.contains("Token lost it"), "{bad}");
+}

@@ -441,7 +441,7 @@ fn the_probe_finds_what_softhsm_can_do() {
         panic!("{again:?}");
     };
     assert_eq!(again.capabilities, found, "a probe finds the same again");
-    assert_eq!(found.regressions(&again.capabilities), Vec::<String>::new());
+    assert_eq!(found.regressions(&again.capabilities), []);
 }
 
 fn objects(token: &mut Pkcs11Token) -> usize {

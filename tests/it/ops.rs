@@ -7,6 +7,8 @@ mod kek_rotation;
 mod keystores;
 mod lifecycle;
 mod making;
+mod manageable;
+mod strategies;
 mod targets;
 
 use std::sync::Arc;

@@ -1,5 +1,6 @@
 //! What stands beside API v4: targets, plans, looks, proofs, differences, unmanaged keys, the audit log.
 
+use lockstep::model::adoption::FoundState;
 use lockstep::model::difference::Reason;
 use lockstep::model::ids::{KeyVersionId, KeystoreId};
 use lockstep::model::key::{Usage, UsageSet};
@@ -7,7 +8,7 @@ use lockstep::model::keystore::Variant;
 use lockstep::model::lifecycle::ManagedState;
 use lockstep::model::observed::{ObjectClass, ObjectFacts, Observation};
 use lockstep::rest::extension::{AuditList, DifferenceList, Plan};
-use lockstep::rest::found::{FoundKeyList, FoundState};
+use lockstep::rest::found::FoundKeyList;
 use lockstep::rest::keystore::{HealthStatus, Keystore, KeystoreStatus};
 use lockstep::rest::managed_key::{Alignment, ManagedKey};
 use lockstep::rest::status::{FoundStatus, Phase, StatusInKeystores, SyncFlag, SyncFlagDetail};
@@ -262,6 +263,8 @@ async fn keystores_tell_how_they_are_and_what_nobody_manages() {
         usage: UsageSet::of(&[Usage::Sign]),
         sensitive: Some(true),
         extractable: Some(false),
+        modifiable: Some(true),
+        copyable: Some(true),
         bits: None,
         public_digest: None,
         fingerprint: None,

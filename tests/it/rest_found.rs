@@ -28,6 +28,8 @@ fn stray(id: u8, label: &str) -> ObjectFacts {
         usage: UsageSet::of(&[Usage::Encrypt]),
         sensitive: Some(false),
         extractable: Some(true),
+        modifiable: Some(true),
+        copyable: Some(true),
         bits: Some(256),
         public_digest: None,
         fingerprint: None,

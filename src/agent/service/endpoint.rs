@@ -146,7 +146,7 @@ impl Shared {
                 .prepared
                 .as_ref()
                 .map(|prepared| prepared.capabilities.clone()),
-            lost: shown.lost.clone(),
+            accepted: shown.accepted.clone(),
             health: shown.health.clone().unwrap_or(Health::Starting),
             journal_records: shown.journal_records,
             clock: clock::unix_ms(),

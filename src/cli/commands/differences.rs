@@ -5,9 +5,10 @@ use clap::Args;
 use crate::cli::context::Context;
 use crate::cli::exit::Exit;
 use crate::cli::find;
-use crate::cli::status::sentence;
+use crate::cli::status::weighed;
 use crate::cli::table::{age, or_dash, words};
-use crate::rest::extension::DifferenceList;
+use crate::model::difference::Weight;
+use crate::rest::extension::{DifferenceList, EstateDifference};
 
 /// Which differences.
 #[derive(Debug, Args)]
@@ -21,7 +22,10 @@ pub struct DifferencesArgs {
     /// Only those with this reason, such as wrong_key.
     #[arg(long)]
     reason: Option<String>,
-    /// Exit with 75 if there are any.
+    /// Only those of this weight: out_of_sync or warning.
+    #[arg(long, value_parser = weight)]
+    weight: Option<Weight>,
+    /// Exit with 75 if anything is out of sync; warnings alone do not count.
     #[arg(long)]
     check: bool,
 }
@@ -44,6 +48,7 @@ pub fn run(args: &DifferencesArgs, context: &mut Context<'_, '_>) -> anyhow::Res
     query.extend(vault_id.as_deref().map(|id| ("vault.id", id)));
     query.extend(keystore_id.as_deref().map(|id| ("keystore.id", id)));
     query.extend(args.reason.as_deref().map(|reason| ("reason", reason)));
+    query.extend(args.weight.map(|weight| ("weight", weight.name())));
     let found = client.all::<DifferenceList>("/api/lockstep/v1/differences", &query)?;
     let now = context.now;
     let header = ["KEY", "KEYSTORE", "REASON", "SINCE", "WHAT"];
@@ -59,11 +64,16 @@ pub fn run(args: &DifferencesArgs, context: &mut Context<'_, '_>) -> anyhow::Res
             } else {
                 age(now, since)
             },
-            sentence(difference),
+            weighed(difference),
         ]
     })?;
-    if args.check && !found.is_empty() {
+    let is_out = |item: &EstateDifference| item.difference.weight == Weight::OutOfSync;
+    if args.check && found.iter().any(is_out) {
         return Ok(Exit::NotYet);
     }
     Ok(Exit::Done)
+}
+
+fn weight(name: &str) -> Result<Weight, String> {
+    Weight::from_name(name).ok_or_else(|| "out_of_sync or warning".to_owned())
 }

@@ -14,6 +14,7 @@ use crate::cli::commands::words::variant;
 use crate::cli::context::Context;
 use crate::cli::exit::Exit;
 use crate::cli::find::{self, keystore_path};
+use crate::cli::status::weighed;
 use crate::cli::table::{age, fields, or_dash};
 use crate::cli::wait::{Pace, WAIT_S_DEFAULT};
 use crate::model::keystore::Variant;
@@ -24,6 +25,7 @@ use crate::rest::keystore::{
 };
 use crate::rest::list::IdRef;
 use crate::rest::managed_key::ManagedKeyList;
+use crate::rest::status::Difference;
 
 /// What to do with keystores.
 #[derive(Debug, Subcommand)]
@@ -192,7 +194,7 @@ pub struct UpdateArgs {
     #[arg(long)]
     agent: Option<String>,
     /// The weakest way to disable keys there: auto (what its token needs), flags, copy or withdraw; keys follow with their
-    /// next change.
+    /// next change or sync.
     #[arg(long, value_parser = choice)]
     strategy: Option<StrategyChoice>,
 }
@@ -313,15 +315,20 @@ fn list(
 fn status(named: &Named, wait: Wait, context: &mut Context<'_, '_>) -> anyhow::Result<Exit> {
     let path = keystore_path(&id(named, context)?);
     let seen = context.client.one(&path)?.value;
-    let status = well(seen, wait, context)?.status;
+    let Keystore {
+        status,
+        differences,
+        ..
+    } = well(seen, wait, context)?;
     let now = context.now;
     context.show(&status, |status| {
-        fields(&[
+        let facts = fields(&[
             ("Health", health(status.health_status).to_owned()),
             ("Message", status.message.clone()),
             ("Looked at", looked(status, now)),
             ("Unmanaged keys", status.unmanaged_count.to_string()),
-        ])
+        ]);
+        facts + &lost(&differences)
     })?;
     Ok(exit(&status))
 }
@@ -413,7 +420,7 @@ fn looked(status: &KeystoreStatus, now: UnixMs) -> String {
 fn page(keystore: &Keystore, now: UnixMs) -> String {
     let token = &keystore.pkcs11_token;
     let health = health(keystore.status.health_status);
-    fields(&[
+    let facts = fields(&[
         ("Keystore", keystore.name.clone()),
         ("Id", keystore.id.clone()),
         ("Vault", keystore.vault.name.clone()),
@@ -442,5 +449,17 @@ fn page(keystore: &Keystore, now: UnixMs) -> String {
         ),
         ("Library", token.library.clone()),
         ("Disables by", keystore.pkcs11_strategy.clone()),
-    ])
+    ]);
+    facts + &lost(&keystore.differences)
+}
+
+/// What its token can do no more, a line each.
+fn lost(differences: &[Difference]) -> String {
+    let line = |one: &Difference| format!("\n{}", weighed(one));
+    let lines: String = differences.iter().map(line).collect();
+    if lines.is_empty() {
+        lines
+    } else {
+        format!("\n{lines}")
+    }
 }

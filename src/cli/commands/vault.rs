@@ -45,7 +45,7 @@ pub enum VaultCommand {
         /// The new description.
         #[arg(long)]
         description: Option<String>,
-        /// The weakest way to disable its keys: flags, copy or withdraw; keys follow with their next change.
+        /// The weakest way to disable its keys: flags, copy or withdraw; keys follow with their next change or sync.
         #[arg(long, value_parser = strategy)]
         strategy: Option<Strategy>,
         /// Internal keystores that must hold a key before it is first activated, 1 to 100.

@@ -2,13 +2,14 @@
 
 use crate::coordinator::api::keystore_body::class;
 use crate::model::capabilities::{Capabilities, KindCapabilities, UsageTrial};
+use crate::model::regression::Regression;
 use crate::rest::capabilities as rest;
 
 /// What a token can do, for an answer.
-pub(crate) fn body(found: &Capabilities, lost: &[String]) -> rest::Pkcs11Capabilities {
+pub(crate) fn body(found: &Capabilities, lost: &[Regression]) -> rest::Pkcs11Capabilities {
     rest::Pkcs11Capabilities {
         trials: found.trials,
-        lost: lost.to_vec(),
+        lost: lost.iter().map(ToString::to_string).collect(),
         rfc5649: found.rfc5649.map(|mechanism| format!("{mechanism:#x}")),
         cbc_pad: found.cbc_pad,
         oaep_hashes: found
@@ -21,6 +22,7 @@ pub(crate) fn body(found: &Capabilities, lost: &[String]) -> rest::Pkcs11Capabil
         unextractable: found.unextractable,
         digest_key: found.digest_key,
         copy: found.copy,
+        copy_fixed: found.copy_fixed,
         duplicates: found.duplicates,
         atomic_set: found.atomic_set,
         sessions: found.sessions,

@@ -7,7 +7,7 @@ use crate::coordinator::api::incoming::Incoming;
 use crate::coordinator::api::refusal::Refusal;
 use crate::coordinator::api::{Api, answer, key_body, keystore_body, status_body};
 use crate::coordinator::ops::differences::DifferenceQuery;
-use crate::model::difference::Reason;
+use crate::model::difference::{Reason, Weight};
 use crate::rest::extension::{DifferenceList, EstateDifference};
 
 /// GET …/differences: pages count instances; each brings all its differences.
@@ -22,6 +22,7 @@ pub(crate) async fn list(
         vault: parameters.take_as("vault.id", "a vault's UUID", |id| id.parse().ok())?,
         keystore: parameters.take_as("keystore.id", "a keystore's UUID", |id| id.parse().ok())?,
         reason: parameters.take_as("reason", "a reason such as wrong_key", reason_named)?,
+        weight: parameters.take_as("weight", "out_of_sync or warning", Weight::from_name)?,
     };
     incoming.done(&["age_min"])?;
     let found = api.ops.difference_list(&incoming.call, query, page).await?;

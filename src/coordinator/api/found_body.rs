@@ -6,7 +6,7 @@ use crate::coordinator::ops::adopt::{
     Adopt, AdoptedKey, AdoptionOutcome, AdoptionResult, AdoptionView,
 };
 use crate::coordinator::ops::errors::OpsError;
-use crate::coordinator::ops::found::{FoundState, FoundView, Select};
+use crate::coordinator::ops::found::{FoundView, Select};
 use crate::model::adoption::FoundKey;
 use crate::model::finding::KeyFinding;
 use crate::model::key::{Algorithm, KeySpec};
@@ -68,11 +68,7 @@ pub(crate) fn found(view: &FoundView) -> rest::FoundKey {
     rest::FoundKey {
         key_id_in_keystore: hex(&view.key.cka_id),
         label_in_keystore: view.key.label.clone(),
-        state: match view.state {
-            FoundState::Managed => rest::FoundState::Managed,
-            FoundState::Unmanaged => rest::FoundState::Unmanaged,
-            FoundState::Ignored => rest::FoundState::Ignored,
-        },
+        state: view.state,
         algorithm: view.spec.map(KeySpec::algorithm),
         size: view.spec.map(size),
         usage: view.key.usage().iter().collect(),

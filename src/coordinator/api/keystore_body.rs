@@ -1,7 +1,7 @@
 //! Bodies of keystores: from requests, and for answers.
 
 use crate::coordinator::api::refusal::Refusal;
-use crate::coordinator::api::{answer, capability_body, vaults};
+use crate::coordinator::api::{answer, capability_body, status_body, vaults};
 use crate::coordinator::ops::keystores::{HealthStatus, KeystoreNew, KeystorePatch, KeystoreView};
 use crate::model::capabilities::{Capabilities, Strategy};
 use crate::model::ids::KeystoreId;
@@ -78,7 +78,7 @@ pub(crate) fn reference(id: KeystoreId, name: &str) -> KeystoreRef {
 /// A keystore for an answer.
 pub(crate) fn body(view: &KeystoreView, now: UnixMs) -> rest::Keystore {
     let record = &view.record;
-    let described = view.live.description.as_ref();
+    let described = view.live.description.as_deref();
     rest::Keystore {
         vault: vaults::reference(record.vault, &view.vault_name),
         id: record.id.to_string(),
@@ -95,7 +95,7 @@ pub(crate) fn body(view: &KeystoreView, now: UnixMs) -> rest::Keystore {
         pkcs11_token: token(described.map_or(&record.token, |described| &described.token)),
         pkcs11_capabilities: described.and_then(|described| {
             let found = described.capabilities.as_ref()?;
-            Some(capability_body::body(found, &described.lost))
+            Some(capability_body::body(found, &described.lost()))
         }),
         pkcs11_strategy: described
             .and_then(|described| described.capabilities.as_ref())
@@ -104,6 +104,11 @@ pub(crate) fn body(view: &KeystoreView, now: UnixMs) -> rest::Keystore {
             .name()
             .to_owned(),
         pkcs11_strategy_pinned: StrategyChoice::of(record.strategy),
+        differences: view
+            .differences
+            .iter()
+            .map(status_body::difference)
+            .collect(),
         stamps: answer::stamps(&record.stamps, href(record.id)),
     }
 }

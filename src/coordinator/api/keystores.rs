@@ -203,7 +203,14 @@ pub(crate) async fn probe(
     incoming.done(&[])?;
     incoming.no_body()?;
     check_vault(&api, &incoming, id).await?;
-    let view = api.ops.keystore_probe(&incoming.call, id, accept).await?;
+    let call = &incoming.call;
+    if accept {
+        let done = api.ops.keystore_accept(call, id).await?;
+        let revision = done.value.record.revision;
+        let done = answer::map(done, |view| keystore_body::body(&view, api.ops.now()));
+        return Ok(answer::changed(StatusCode::OK, &done, revision));
+    }
+    let view = api.ops.keystore_probe(call, id).await?;
     let body = keystore_body::body(&view, api.ops.now());
     Ok(answer::object(view.record.revision, body))
 }

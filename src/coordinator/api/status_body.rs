@@ -112,6 +112,7 @@ pub(crate) fn difference(found: &Observed) -> rest::Difference {
         caused_by: difference.caused_by,
         message: found.message(),
         healed_by: difference.healed_by,
+        weight: difference.weight,
     }
 }
 

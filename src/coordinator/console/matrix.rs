@@ -115,6 +115,8 @@ pub struct Column {
     pub title: String,
     /// What is wrong with it; empty: nothing.
     pub trouble: String,
+    /// What its token can do no more.
+    pub lost: Vec<Trouble>,
 }
 
 /// One thing that is not as wanted, as text.
@@ -179,6 +181,23 @@ pub fn column(view: &KeystoreView) -> Column {
         } else {
             view.health.message.clone()
         },
+        lost: view
+            .differences
+            .iter()
+            .map(|observed| lost(&record.name, observed))
+            .collect(),
+    }
+}
+
+fn lost(keystore: &str, observed: &Observed) -> Trouble {
+    Trouble {
+        label: String::new(),
+        keystore: keystore.to_owned(),
+        tone: Tone::Unknown,
+        what: reason_words(observed.difference.reason).to_owned(),
+        detail: observed.detail(),
+        hints: observed.hints(),
+        since: String::new(),
     }
 }
 
@@ -205,7 +224,8 @@ pub fn row(view: &KeyView, columns: &[Column], now: UnixMs) -> Row {
     }
 }
 
-/// Keystores that cannot be asked or whose token is not well, each once, however many keys it holds.
+/// Keystores that cannot be asked or whose token is not well, each once, however many keys it holds; and what a token that is
+/// well can do no more.
 #[must_use]
 pub fn keystore_troubles(columns: &[Column], keys: &[KeyView]) -> Vec<Trouble> {
     let is_on = |view: &&KeyView, column: &Column| {
@@ -229,6 +249,7 @@ pub fn keystore_troubles(columns: &[Column], keys: &[KeyView]) -> Vec<Trouble> {
                 since: String::new(),
             }
         })
+        .chain(columns.iter().flat_map(|column| column.lost.clone()))
         .collect()
 }
 
@@ -357,6 +378,8 @@ const fn short(reason: Reason) -> &'static str {
         Reason::HalfPair => "Half a pair",
         Reason::DestroyedKeyPresent => "Still there!",
         Reason::RemovedTargetActive => "Still usable!",
+        Reason::StrategyOutdated => "Old strategy",
+        Reason::CapabilityLost => "Token lost it",
         Reason::Suspected => "Not seen",
         Reason::Unproved => "Unproved",
         Reason::Pending => "Changing",

@@ -191,10 +191,11 @@ impl Ops {
             let Some(adoption) = &row.instance.adoption else {
                 continue;
             };
-            let key = self.key_record(row.key).await?;
-            let outcome = managed(&adoption.record.body, &key);
-            if new.select.fits_record(&adoption.record.body) {
-                outcomes.push(outcome);
+            let body = &adoption.record.body;
+            let algorithm = Some(body.spec.algorithm());
+            if new.select.fits_name(&body.cka_id, &body.label, algorithm) {
+                let key = self.key_record(row.key).await?;
+                outcomes.push(managed(body, &key));
             }
         }
         Ok(earlier.done(AdoptionView {
@@ -232,17 +233,6 @@ impl Ops {
                 unreachable("the agent is still telling what is on its token".to_owned()),
             ),
         }
-    }
-}
-
-impl Select {
-    fn fits_record(&self, record: &AdoptionRecord) -> bool {
-        let label = self.label.as_ref();
-        self.cka_id.as_ref().is_none_or(|id| *id == record.cka_id)
-            && label.is_none_or(|p| crate::decide::found::fits_pattern(&record.label, p))
-            && self
-                .algorithm
-                .is_none_or(|algorithm| record.spec.algorithm() == algorithm)
     }
 }
 

@@ -14,11 +14,12 @@ use crate::coordinator::ops::intents::Wish;
 use crate::coordinator::ops::keys::{KeyNew, subject};
 use crate::coordinator::ops::material::no_copy;
 use crate::coordinator::store::Write;
-use crate::decide::adoption::{Unjoinable, deactivated_usage, not_there, same_key, state_of};
+use crate::decide::adoption::{
+    Unjoinable, Unmanageable, deactivated_usage, manageable, not_there, same_key, state_of,
+};
 use crate::decide::found::Unadoptable;
 use crate::model::adoption::{Adoption, AdoptionRecord, Candidate, FoundKey};
-use crate::model::capabilities::Strategy;
-use crate::model::desired::{Instance, Want};
+use crate::model::desired::{Instance, Intent, Want};
 use crate::model::key::ManagedKey;
 use crate::model::keystore::KeystoreRecord;
 use crate::model::material::Signed;
@@ -73,7 +74,7 @@ impl Adopting<'_> {
             };
             let fingerprint = record.as_ref().ok().map(|record| record.body.fingerprint);
             let result = match record {
-                Ok(record) => self.adopt(record).await,
+                Ok(record) => self.adopt(&key, record).await,
                 Err(why) => Err(why),
             };
             outcomes.push(AdoptionOutcome {
@@ -146,7 +147,11 @@ impl Adopting<'_> {
         }
     }
 
-    async fn adopt(&mut self, record: Signed<AdoptionRecord>) -> Result<AdoptionResult, OpsError> {
+    async fn adopt(
+        &mut self,
+        found: &FoundKey,
+        record: Signed<AdoptionRecord>,
+    ) -> Result<AdoptionResult, OpsError> {
         let body = &record.body;
         let ours = self.here.iter();
         let ours = ours.filter(|key| key.fingerprint == Some(body.fingerprint));
@@ -163,8 +168,8 @@ impl Adopting<'_> {
             .keys_of(self.vault.id, body.fingerprint)
             .await?;
         match same_key(body, &keys).map_err(|why| unjoinable(&why))? {
-            Some(key) => self.join(key.clone(), record).await,
-            None => self.make(record).await,
+            Some(key) => self.join(key.clone(), found, record).await,
+            None => self.make(found, record).await,
         }
     }
 
@@ -172,6 +177,7 @@ impl Adopting<'_> {
     async fn join(
         &mut self,
         mut key: ManagedKey,
+        found: &FoundKey,
         record: Signed<AdoptionRecord>,
     ) -> Result<AdoptionResult, OpsError> {
         if self
@@ -205,12 +211,16 @@ impl Adopting<'_> {
             record: Box::new(key.clone()),
             expected,
         };
-        self.take(&key, record, write).await?;
+        self.take(&key, found, record, write).await?;
         Ok(AdoptionResult::Joined(AdoptedKey::of(&key)))
     }
 
     /// A new managed key.
-    async fn make(&mut self, record: Signed<AdoptionRecord>) -> Result<AdoptionResult, OpsError> {
+    async fn make(
+        &mut self,
+        found: &FoundKey,
+        record: Signed<AdoptionRecord>,
+    ) -> Result<AdoptionResult, OpsError> {
         let body = &record.body;
         if body.spec != self.template.spec {
             let why = format!(
@@ -263,7 +273,7 @@ impl Adopting<'_> {
             key: key.id,
         };
         let write = Write::KeyInsert(Box::new(key.clone()));
-        self.take(&key, record, write).await?;
+        self.take(&key, found, record, write).await?;
         self.draft.writes.push(alone);
         self.labels.insert(key.label.to_string());
         Ok(AdoptionResult::Adopted(AdoptedKey::of(&key)))
@@ -273,6 +283,7 @@ impl Adopting<'_> {
     async fn take(
         &mut self,
         key: &ManagedKey,
+        found: &FoundKey,
         record: Signed<AdoptionRecord>,
         write: Write,
     ) -> Result<(), OpsError> {
@@ -290,11 +301,7 @@ impl Adopting<'_> {
             .ops
             .intent_as(key, self.vault, wish, None, Some(&adoption))
             .await?;
-        if copies.is_empty() && self.ops.strategy(&intent) == Strategy::Withdraw {
-            let what = "keys are withdrawn from this keystore while they are deactivated";
-            let why = "an adopted key could not be brought back; let it be flags or copy there";
-            return Err(no_copy(what, why));
-        }
+        self.check_manageable(&intent, found, adoption.in_repository)?;
         let body = &adoption.record.body;
         self.draft.also.push(AlsoNoted {
             action: "key.adopt",
@@ -324,6 +331,38 @@ impl Adopting<'_> {
         });
         self.here.push(key.clone());
         Ok(())
+    }
+
+    fn check_manageable(
+        &self,
+        intent: &Intent,
+        found: &FoundKey,
+        in_repository: bool,
+    ) -> Result<(), OpsError> {
+        let strategy = self.ops.strategy(intent);
+        let described = self.ops.fleet.description(self.keystore.id);
+        let can = described.as_ref().and_then(|it| it.capabilities.as_ref());
+        // Of what was not tried nothing is claimed.
+        let can_copy_fixed = can.is_none_or(|can| can.copy_fixed);
+        match manageable(
+            intent,
+            &found.objects,
+            strategy,
+            can_copy_fixed,
+            in_repository,
+        ) {
+            Ok(()) => Ok(()),
+            Err(Unmanageable::Withdrawn) => {
+                let way_out = self.ops.way_out(intent, self.keystore, self.vault);
+                Err(no_copy("it could never be disabled there", &way_out))
+            }
+            Err(why @ Unmanageable::WouldChange { .. }) => {
+                Err(OpsError::refused("would_change", why.to_string()))
+            }
+            Err(why @ Unmanageable::NotModifiable(_)) => {
+                Err(OpsError::refused("not_modifiable", why.to_string()))
+            }
+        }
     }
 
     fn note(&mut self) {

@@ -8,15 +8,15 @@ use crate::coordinator::ops::lists::{Page, Paged};
 use crate::coordinator::ops::status::InKeystore;
 use crate::coordinator::store::InstanceRow;
 use crate::decide::difference::differences;
-use crate::decide::status::status;
 use crate::model::desired::Instance;
-use crate::model::difference::{Reason, Status};
+use crate::model::difference::{Difference, Reason, Weight};
 use crate::model::ids::{KeyId, KeystoreId, VaultId};
 use crate::model::keystore::KeystoreRecord;
+use crate::model::live::Terms;
 use crate::model::vault::UnixMs;
 
 /// Which differences.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct DifferenceQuery {
     /// Of keys of this vault.
     pub vault: Option<VaultId>,
@@ -24,9 +24,18 @@ pub struct DifferenceQuery {
     pub keystore: Option<KeystoreId>,
     /// With this reason.
     pub reason: Option<Reason>,
+    /// Of this weight.
+    pub weight: Option<Weight>,
 }
 
-/// An instance that is not as wanted.
+impl DifferenceQuery {
+    fn fits(&self, difference: &Difference) -> bool {
+        self.reason.is_none_or(|reason| difference.reason == reason)
+            && self.weight.is_none_or(|weight| difference.weight == weight)
+    }
+}
+
+/// An instance with a difference.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DifferenceView {
     /// The key.
@@ -38,7 +47,7 @@ pub struct DifferenceView {
 }
 
 impl Ops {
-    /// All instances that are not as wanted, by keystore name and label.
+    /// All instances that are not as wanted, or rest on what does not hold any more, by keystore name and label.
     ///
     /// # Errors
     /// Those of the store.
@@ -61,11 +70,12 @@ impl Ops {
         let of_vault = |record: &&KeystoreRecord| query.vault.is_none_or(|v| record.vault == v);
         for record in records.iter().filter(of_vault) {
             let mut rows = self.store.keystore_instances(record.id).await?;
-            rows.retain(|row| self.differs(&row.instance, query.reason, now));
+            let terms = self.terms(record).await?;
+            rows.retain(|row| self.differs(&row.instance, &terms, query, now));
             rows.sort_by(|a, b| place(a).cmp(&place(b)));
             for row in rows {
                 if (offset..end).contains(&total) {
-                    items.push(self.difference(record, row, now).await?);
+                    items.push(self.difference(record, row, &terms, now).await?);
                 }
                 total = total.saturating_add(1);
             }
@@ -73,22 +83,27 @@ impl Ops {
         Ok(Paged { total, items })
     }
 
-    fn differs(&self, instance: &Instance, reason: Option<Reason>, now: UnixMs) -> bool {
+    fn differs(
+        &self,
+        instance: &Instance,
+        terms: &Terms,
+        query: DifferenceQuery,
+        now: UnixMs,
+    ) -> bool {
         let live = self
             .fleet
             .live(instance.intent.keystore, instance.intent.version);
-        match reason {
-            None => !matches!(status(instance, &live), Status::InSync(_)),
-            Some(reason) => differences(instance, &live, now, self.limits.late_after_ms)
-                .iter()
-                .any(|difference| difference.reason == reason),
-        }
+        let late_after_ms = self.limits.late_after_ms;
+        differences(instance, &live, terms, now, late_after_ms)
+            .iter()
+            .any(|difference| query.fits(difference))
     }
 
     async fn difference(
         &self,
         record: &KeystoreRecord,
         row: InstanceRow,
+        terms: &Terms,
         now: UnixMs,
     ) -> Result<DifferenceView, OpsError> {
         let seen = self.store.seen(row.instance.intent.version).await?;
@@ -99,7 +114,7 @@ impl Ops {
             key: row.key,
             // An adopted instance has a label of its own.
             label: self.key_record(row.key).await?.label.to_string(),
-            in_keystore: self.row(record, row.instance, last.map(|(_, last)| last), now),
+            in_keystore: self.row(record, row.instance, terms, last.map(|(_, last)| last), now),
         })
     }
 }

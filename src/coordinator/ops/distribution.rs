@@ -51,10 +51,7 @@ impl Ops {
     }
 
     fn known_capabilities(&self, keystore: KeystoreId) -> Option<Capabilities> {
-        self.fleet
-            .live_keystore(keystore)
-            .description
-            .and_then(|description| description.capabilities)
+        self.fleet.description(keystore)?.capabilities.clone()
     }
 }
 

@@ -1,5 +1,7 @@
 //! The port to the agents: `reconcile` implements it, the mains join the two.
 
+use std::sync::Arc;
+
 use async_trait::async_trait;
 use tokio::sync::watch;
 
@@ -48,7 +50,7 @@ pub struct LiveKeystore {
     /// The token's health, as told in this session.
     pub health: Option<Health>,
     /// What the agent said of itself when the session began.
-    pub description: Option<Description>,
+    pub description: Option<Arc<Description>>,
     /// Keys on the token that nobody manages.
     pub unmanaged: Vec<ObjectFacts>,
     /// Age of the last complete scan, milliseconds.
@@ -91,6 +93,8 @@ pub trait Fleet: Send + Sync + std::fmt::Debug {
     fn wake(&self, keystores: &[KeystoreId]);
     /// What the live session knows of an instance.
     fn live(&self, keystore: KeystoreId, version: KeyVersionId) -> Live;
+    /// What the agent of a keystore last said of itself.
+    fn description(&self, keystore: KeystoreId) -> Option<Arc<Description>>;
     /// What is known of a keystore.
     fn live_keystore(&self, keystore: KeystoreId) -> LiveKeystore;
     /// Whether the store was found to be older than its agents, and no operator has looked yet: nothing is enabled.

@@ -1,5 +1,6 @@
 //! Keys on a token: those that are managed, those that are not, and those that were left to others.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use aws_lc_rs::signature::{ED25519, UnparsedPublicKey};
@@ -13,7 +14,7 @@ use crate::coordinator::ops::lists::{Page, Paged};
 use crate::coordinator::store::{AdoptedId, InstanceRow};
 use crate::decide::found::{fits_pattern, found_keys};
 use crate::model::adoption::{
-    AdoptionRecord, Candidate, EXAMINE_KEYS_MAX, Examined, FoundKey, Ignored,
+    AdoptionRecord, Candidate, EXAMINE_KEYS_MAX, Examined, FoundKey, FoundState, Ignored,
 };
 use crate::model::finding::KeyFinding;
 use crate::model::ids::{KeyId, KeystoreId};
@@ -24,38 +25,6 @@ use crate::model::observed::{Fingerprint, Observation};
 
 /// Keys are examined no longer than this for one request; what is left is said to be left.
 const EXAMINE_WITHIN: Duration = Duration::from_secs(45);
-
-/// Whose a key on a token is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum FoundState {
-    /// A managed key's.
-    Managed,
-    /// Nobody's that is known.
-    Unmanaged,
-    /// Left to others, on purpose.
-    Ignored,
-}
-
-impl FoundState {
-    /// All of them.
-    pub const ALL: [Self; 3] = [Self::Managed, Self::Unmanaged, Self::Ignored];
-
-    /// The name in API and CLI.
-    #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Managed => "managed",
-            Self::Unmanaged => "unmanaged",
-            Self::Ignored => "ignored",
-        }
-    }
-
-    /// The state of that name.
-    #[must_use]
-    pub fn from_name(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|state| state.name() == name)
-    }
-}
 
 /// Which keys on a token.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -83,12 +52,23 @@ impl Select {
     /// Whether a key on a token is meant.
     #[must_use]
     pub fn fits(&self, key: &FoundKey) -> bool {
+        let algorithm = key.spec().ok().map(KeySpec::algorithm);
+        self.fits_name(&key.cka_id, &key.label, algorithm)
+    }
+
+    /// Whether a key of that name and kind is meant.
+    pub(crate) fn fits_name(
+        &self,
+        cka_id: &[u8],
+        label: &str,
+        algorithm: Option<Algorithm>,
+    ) -> bool {
         let pattern = self.label.as_ref();
-        self.cka_id.as_ref().is_none_or(|id| *id == key.cka_id)
-            && pattern.is_none_or(|pattern| fits_pattern(&key.label, pattern))
+        self.cka_id.as_ref().is_none_or(|id| id == cka_id)
+            && pattern.is_none_or(|pattern| fits_pattern(label, pattern))
             && self
                 .algorithm
-                .is_none_or(|algorithm| key.spec().is_ok_and(|s| s.algorithm() == algorithm))
+                .is_none_or(|wanted| algorithm == Some(wanted))
     }
 }
 
@@ -170,14 +150,18 @@ impl Ops {
             adopted: self.store.adopted(id).await?,
             ..Strangers::default()
         };
-        let mut ignored = self.store.ignored(id).await?;
+        let name = |cka_id: &[u8], label: &str| (cka_id.to_vec(), label.to_owned());
+        let ignored = self.store.ignored(id).await?.into_iter();
+        let mut ignored: BTreeMap<_, Ignored> = ignored
+            .map(|one| (name(&one.cka_id, &one.label), one))
+            .collect();
+        let ours: BTreeSet<Vec<u8>> = found.adopted.iter().map(|one| one.cka_id.clone()).collect();
         for key in found_keys(&live.unmanaged) {
-            let is_it = |one: &Ignored| one.cka_id == key.cka_id && one.label == key.label;
-            if found.adopted.iter().any(|one| one.cka_id == key.cka_id) {
+            if ours.contains(&key.cka_id) {
                 continue;
             }
-            match ignored.iter().position(is_it) {
-                Some(at) => found.ignored.push((key, ignored.swap_remove(at))),
+            match ignored.remove(&name(&key.cka_id, &key.label)) {
+                Some(because) => found.ignored.push((key, because)),
                 None => found.unmanaged.push(key),
             }
         }
@@ -189,7 +173,7 @@ impl Ops {
             };
             (key, one)
         };
-        found.ignored.extend(ignored.into_iter().map(gone));
+        found.ignored.extend(ignored.into_values().map(gone));
         Ok(found)
     }
 

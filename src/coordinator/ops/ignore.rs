@@ -30,6 +30,7 @@ impl Ops {
         call.authorise(Permission::KeystoreWrite, None)?;
         check_reason(reason)?;
         let record = self.keystore_record(id).await?;
+        call.authorise(Permission::KeystoreWrite, Some(record.vault))?;
         let strangers = self.strangers(id, &self.fleet.live_keystore(id)).await?;
         if let Some(earlier) = self.earlier(call).await? {
             let mut ignored: Vec<FoundKey> =
@@ -77,6 +78,7 @@ impl Ops {
     ) -> Result<Done<Vec<FoundKey>>, OpsError> {
         call.authorise(Permission::KeystoreWrite, None)?;
         let record = self.keystore_record(id).await?;
+        call.authorise(Permission::KeystoreWrite, Some(record.vault))?;
         if let Some(earlier) = self.earlier(call).await? {
             return Ok(earlier.done(Vec::new()));
         }

@@ -2,6 +2,7 @@
 
 use crate::coordinator::ops::Ops;
 use crate::coordinator::ops::errors::OpsError;
+use crate::coordinator::ops::strategies::demanded;
 use crate::coordinator::store::Write;
 use crate::model::adoption::Adoption;
 use crate::model::desired::{Instance, Intent, ObjectPlan, Want};
@@ -41,9 +42,11 @@ impl Ops {
         adoption: Option<&Adoption>,
     ) -> Result<Intent, OpsError> {
         let record = self.store.keystore(wish.keystore).await?;
-        let pinned = record
-            .and_then(|record| record.strategy)
-            .unwrap_or_default();
+        let mut strategy = demanded(record.as_ref(), vault);
+        // Nothing is brought back to a keystore that is no target any more.
+        if let Some(before) = before.filter(|_| !wish.is_target) {
+            strategy = strategy.max(before.intent.object.strategy);
+        }
         let fingerprint = key.fingerprint.ok_or_else(|| {
             OpsError::refused("no_material", "the key has no material to distribute")
         })?;
@@ -76,7 +79,7 @@ impl Ops {
                     .unwrap_or(key.usage),
                 deactivated_usage: key.deactivated_usage,
                 salt: vault.salt.clone(),
-                strategy: pinned.max(vault.strategy),
+                strategy,
             },
             fingerprint,
         })

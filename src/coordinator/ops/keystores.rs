@@ -9,14 +9,17 @@ use crate::coordinator::ops::commit::{Committed, Done, Draft};
 use crate::coordinator::ops::errors::OpsError;
 use crate::coordinator::ops::fleet::LiveKeystore;
 use crate::coordinator::ops::lists::{Page, Paged};
+use crate::coordinator::ops::status::Observed;
 use crate::coordinator::ops::templates::check_group;
 use crate::coordinator::ops::vaults::check_description;
 use crate::coordinator::store::Write;
 use crate::model::capabilities::Strategy;
+use crate::model::difference::{CausedBy, Difference, HealedBy, Reason, Weight};
 use crate::model::ids::{KeystoreId, Revision, VaultId};
 use crate::model::keystore::{Health, KeystoreRecord, Variant};
 use crate::model::live::Connection;
 use crate::model::protocol::Description;
+use crate::model::regression::Regression;
 use crate::model::vault::Stamps;
 
 /// A keystore to be added.
@@ -57,7 +60,8 @@ pub struct KeystorePatch {
     pub endpoint: Option<String>,
     /// The agent's URI name.
     pub agent_name: Option<String>,
-    /// The weakest strategy; `Some(None)`: whatever the token needs. Keys follow with their next change.
+    /// The weakest strategy; `Some(None)`: whatever the token needs. Keys follow with their next change or sync,
+    /// and say so until then.
     pub strategy: Option<Option<Strategy>>,
 }
 
@@ -87,6 +91,8 @@ pub struct KeystoreView {
     pub health: HealthView,
     /// How many keys on the token are neither managed nor ignored.
     pub unmanaged: usize,
+    /// What its token could do once and cannot any more: each a warning here, and more at the keys that it matters to.
+    pub differences: Vec<Observed>,
 }
 
 /// API v4's `health_status`.
@@ -177,7 +183,7 @@ impl Ops {
         self.keystore_view(record).await
     }
 
-    /// Has the agent try again what its token can do; with `accept`, what it can do now is what it should.
+    /// Has the agent try again what its token can do.
     ///
     /// # Errors
     /// `NotFound`, or why the agent could not.
@@ -185,14 +191,76 @@ impl Ops {
         &self,
         call: &Call,
         id: KeystoreId,
-        accept: bool,
     ) -> Result<KeystoreView, OpsError> {
+        // Before anything is read: who may not is not told what there is.
+        call.authorise(Permission::KeystoreWrite, None)?;
         let record = self.keystore_record(id).await?;
         call.authorise(Permission::KeystoreWrite, Some(record.vault))?;
-        let probed = self.fleet.probe(id, accept).await;
-        probed.map_err(|error| OpsError::fleet(&record.name, error))?;
-        tracing::info!(keystore = %id, accept, by = call.principal.name, "the token was probed");
+        self.probe(&record, false).await?;
         self.keystore_view(record).await
+    }
+
+    /// Takes a token as it is now: what it can do no more is not told any longer. Only what people were told is accepted:
+    /// the token is tried again first.
+    ///
+    /// # Errors
+    /// `NotFound`; why the agent could not; `Refused` with `lost_more` where the token lost more since it was last shown.
+    pub async fn keystore_accept(
+        &self,
+        call: &Call,
+        id: KeystoreId,
+    ) -> Result<Done<KeystoreView>, OpsError> {
+        call.authorise(Permission::KeystoreWrite, None)?;
+        if let Some(earlier) = self.earlier(call).await? {
+            return self.keystore_again(earlier).await;
+        }
+        let record = self.keystore_record(id).await?;
+        call.authorise(Permission::KeystoreWrite, Some(record.vault))?;
+        let shown = self.lost_now(id);
+        self.probe(&record, false).await?;
+        let lost = self.lost_now(id);
+        let words = |all: &[Regression]| {
+            let each: Vec<String> = all.iter().map(ToString::to_string).collect();
+            each.join("; ")
+        };
+        let more: Vec<Regression> = lost
+            .iter()
+            .filter(|one| !shown.contains(one))
+            .copied()
+            .collect();
+        if !more.is_empty() {
+            let why = format!(
+                "the token lost more since it was last shown: {}; nothing was accepted: look, and accept again",
+                words(&more)
+            );
+            return Err(OpsError::refused("lost_more", why));
+        }
+        if lost.is_empty() {
+            let view = self.keystore_view(record).await?;
+            return Ok(self.unchanged(call).done(view));
+        }
+        let detail = format!("{}: {}", record.name, words(&lost));
+        // Before the agent is told: nothing is accepted that nobody answers for.
+        let draft = Draft::new("keystore.accept", subject(id), detail);
+        let committed = self.commit(call, draft).await?;
+        if committed.earlier.is_some() {
+            return self.keystore_again(committed).await;
+        }
+        self.probe(&record, true).await?;
+        let view = self.keystore_view(record).await?;
+        Ok(committed.done(view))
+    }
+
+    async fn probe(&self, record: &KeystoreRecord, accept: bool) -> Result<(), OpsError> {
+        let probed = self.fleet.probe(record.id, accept).await;
+        probed.map_err(|error| OpsError::fleet(&record.name, error))
+    }
+
+    fn lost_now(&self, id: KeystoreId) -> Vec<Regression> {
+        let described = self.fleet.description(id);
+        described
+            .map(|described| described.lost())
+            .unwrap_or_default()
     }
 
     /// Keystores, sorted by name.
@@ -314,6 +382,7 @@ impl Ops {
         };
         Ok(KeystoreView {
             unmanaged,
+            differences: lost(&record, &live),
             record,
             vault_name,
             live,
@@ -429,6 +498,27 @@ impl HealthView {
 
 pub(crate) fn subject(id: KeystoreId) -> String {
     format!("keystore/{id}")
+}
+
+/// What a keystore's token could do by the report that was accepted last, and cannot by the latest.
+fn lost(record: &KeystoreRecord, live: &LiveKeystore) -> Vec<Observed> {
+    let described = live.description.iter();
+    let one = |what: Regression| Observed {
+        difference: Difference {
+            reason: Reason::CapabilityLost,
+            expected: what.could(),
+            found: what.now(),
+            caused_by: CausedBy::Unknown,
+            healed_by: HealedBy::Operator,
+            weight: Weight::Warning,
+            since_revision: record.revision,
+        },
+        since: None,
+    };
+    described
+        .flat_map(|described| described.lost())
+        .map(one)
+        .collect()
 }
 
 fn record(

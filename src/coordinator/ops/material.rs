@@ -6,12 +6,16 @@ use std::collections::BTreeSet;
 use crate::coordinator::ops::Ops;
 use crate::coordinator::ops::errors::OpsError;
 use crate::coordinator::store::Write;
+use crate::decide::effects::effects;
 use crate::model::capabilities::Strategy;
-use crate::model::desired::{Instance, Want};
+use crate::model::desired::{Instance, Intent, ObjectPlan, Want};
 use crate::model::ids::KeystoreId;
 use crate::model::key::ManagedKey;
+use crate::model::keystore::KeystoreRecord;
 use crate::model::lifecycle::ManagedState;
 use crate::model::observed::Observation;
+use crate::model::step::Step;
+use crate::model::vault::Vault;
 
 impl Ops {
     /// Refuses new targets of a key that cannot get there. Where it was before, it still is.
@@ -43,27 +47,94 @@ impl Ops {
     /// Refuses intents that need material which nobody has: those that are carried out by withdrawing the key.
     ///
     /// # Errors
-    /// `Refused` with `no_repository_copy`.
+    /// `Refused` with `no_repository_copy`, and the ways out.
     pub(crate) async fn check_material(
         &self,
         key: &ManagedKey,
         writes: &[Write],
     ) -> Result<(), OpsError> {
-        let withdraws = writes.iter().any(|write| {
+        let intents = writes.iter().filter_map(|write| {
             if let Write::InstancePut { instance, .. } = write {
-                instance.intent.want != Want::Destroyed
-                    && self.strategy(&instance.intent) == Strategy::Withdraw
+                Some(&instance.intent)
             } else {
-                false
+                None
             }
         });
-        if !withdraws || !self.store.copies(key.version).await?.is_empty() {
+        let Some(intent) = intents
+            .into_iter()
+            .find(|intent| intent.want != Want::Destroyed && self.withdraws(intent))
+        else {
+            return Ok(());
+        };
+        if !self.store.copies(key.version).await?.is_empty() {
             return Ok(());
         }
-        Err(no_copy(
-            "the key would have to be withdrawn from a keystore, and could never be brought back",
-            "its vault or that keystore demands it: let it be flags or copy there",
-        ))
+        let record = self.keystore_record(intent.keystore).await?;
+        let vault = self.vault_record(key.vault).await?;
+        let what = format!(
+            "the key would have to be withdrawn from {:?}, and could never be brought back",
+            record.name
+        );
+        Err(no_copy(&what, &self.way_out(intent, &record, &vault)))
+    }
+
+    /// Whether an intent takes the key off its token, for a while at least: because its strategy is that, or because the
+    /// object there bars the way of its strategy.
+    fn withdraws(&self, intent: &Intent) -> bool {
+        let strategy = self.strategy(intent);
+        if strategy == Strategy::Withdraw {
+            return true;
+        }
+        let report = self.fleet.live(intent.keystore, intent.version).report;
+        let is_withdrawal = |step: &Step| matches!(step, Step::Withdraw { .. });
+        report.is_some_and(|report| match &report.observation {
+            Observation::Present(found) => {
+                effects(intent, found, strategy).is_ok_and(|steps| steps.iter().any(is_withdrawal))
+            }
+            Observation::Absent { .. }
+            | Observation::Unknown { .. }
+            | Observation::Suspected { .. } => false,
+        })
+    }
+
+    /// What somebody can do about a key that would have to be withdrawn and is in no repository.
+    pub(crate) fn way_out(
+        &self,
+        intent: &Intent,
+        record: &KeystoreRecord,
+        vault: &Vault,
+    ) -> String {
+        let needed = {
+            let weakest = ObjectPlan {
+                strategy: Strategy::Flags,
+                ..intent.object.clone()
+            };
+            let described = self.fleet.description(record.id);
+            let can = described.as_ref().and_then(|it| it.capabilities.as_ref());
+            can.map_or(Strategy::Flags, |can| can.strategy(&weakest))
+        };
+        let mut ways = Vec::new();
+        if needed == Strategy::Withdraw {
+            ways.push("its token bars the use of such keys by no flag and no copy".to_owned());
+        } else {
+            if vault.strategy > needed {
+                ways.push(format!(
+                    "vault {:?} demands {}: `lockstep vault update --strategy {}` would do",
+                    vault.name,
+                    vault.strategy.name(),
+                    needed.name()
+                ));
+            }
+            if let Some(pinned) = record.strategy.filter(|pinned| *pinned > needed) {
+                ways.push(format!(
+                    "keystore {:?} is pinned to {}: `lockstep keystore update --strategy auto` would do",
+                    record.name,
+                    pinned.name()
+                ));
+            }
+        }
+        ways.push("or replace it by a key that Lockstep makes, and destroy it".to_owned());
+        ways.join("; ")
     }
 
     /// Whether an instance has gone from its token (or a half of it) and cannot be installed again.

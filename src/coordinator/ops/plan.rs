@@ -79,7 +79,7 @@ impl Ops {
                     .map_err(|forbidden| OpsError::transition(&forbidden, before.revision))?;
                 intents::wishes(&key, &instances)
             }
-            Proposal::Sync => self.sync_wishes(&instances),
+            Proposal::Sync => self.sync_wishes(&instances).await?,
             Proposal::UpdateFromTemplate => {
                 let targets = self.template_targets(&before).await?;
                 retarget(&mut key, targets, false)?;

@@ -17,7 +17,7 @@ use crate::model::finding::KeyFinding;
 use crate::model::ids::{KeyId, KeyVersionId, KeystoreId};
 use crate::model::key::ManagedKey;
 use crate::model::keystore::{Health, KeystoreRecord, Variant};
-use crate::model::live::{Connection, LastSeen, Live};
+use crate::model::live::{Connection, LastSeen, Live, Terms};
 use crate::model::observed::{Observation, Proof};
 use crate::model::protocol::Report;
 use crate::model::vault::UnixMs;
@@ -142,7 +142,10 @@ impl Ops {
             };
             let last = last.get(&id).cloned();
             let mut row = match instances.remove(&id) {
-                Some(instance) => self.row(&record, instance, last, now),
+                Some(instance) => {
+                    let terms = directory.terms(self, &record).await?;
+                    self.row(&record, instance, &terms, last, now)
+                }
                 None => self.row_without(&record, key.version),
             };
             // The same, except in a dry run: there the key says what would be.
@@ -158,12 +161,14 @@ impl Ops {
         &self,
         record: &KeystoreRecord,
         instance: Instance,
+        terms: &Terms,
         last_seen: Option<LastSeen>,
         now: UnixMs,
     ) -> InKeystore {
         let live = self.fleet.live(record.id, instance.intent.version);
-        let status = status(&instance, &live);
-        let differences = observed(&instance, &live, now, self.limits.late_after_ms);
+        let status = status(&instance, &live, terms);
+        let all = differences(&instance, &live, terms, now, self.limits.late_after_ms);
+        let differences = observed(&instance, &live, all);
         let report = live.report.as_ref();
         let seen_now = report.map_or(Seen::Unknown, |report| seen(&instance, &report.observation));
         let seen = match (seen_now, &last_seen) {
@@ -266,9 +271,8 @@ impl Ops {
     }
 }
 
-fn observed(instance: &Instance, live: &Live, now: UnixMs, late_after_ms: i64) -> Vec<Observed> {
-    differences(instance, live, now, late_after_ms)
-        .into_iter()
+fn observed(instance: &Instance, live: &Live, all: Vec<Difference>) -> Vec<Observed> {
+    all.into_iter()
         .map(|difference| {
             let own_change = matches!(difference.reason, Reason::Pending | Reason::Late);
             let since = live
@@ -322,6 +326,7 @@ fn error(status: &Status, differences: &[Observed]) -> Option<String> {
 #[derive(Debug, Default)]
 pub(crate) struct Directory {
     keystores: BTreeMap<KeystoreId, Option<KeystoreRecord>>,
+    terms: BTreeMap<KeystoreId, Terms>,
 }
 
 impl Directory {
@@ -336,5 +341,19 @@ impl Directory {
         let record = ops.store.keystore(id).await?;
         self.keystores.insert(id, record.clone());
         Ok(record)
+    }
+
+    /// What is demanded and possible on a keystore.
+    pub(crate) async fn terms(
+        &mut self,
+        ops: &Ops,
+        record: &KeystoreRecord,
+    ) -> Result<Terms, OpsError> {
+        if let Some(known) = self.terms.get(&record.id) {
+            return Ok(known.clone());
+        }
+        let terms = ops.terms(record).await?;
+        self.terms.insert(record.id, terms.clone());
+        Ok(terms)
     }
 }

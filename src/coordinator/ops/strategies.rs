@@ -5,6 +5,14 @@ use crate::coordinator::ops::errors::OpsError;
 use crate::model::capabilities::Strategy;
 use crate::model::desired::Intent;
 use crate::model::keystore::KeystoreRecord;
+use crate::model::live::Terms;
+use crate::model::vault::Vault;
+
+/// The weakest strategy that will do: a vault demands one, an operator may pin one.
+pub(crate) fn demanded(record: Option<&KeystoreRecord>, vault: &Vault) -> Strategy {
+    let pinned = record.and_then(|record| record.strategy);
+    pinned.unwrap_or_default().max(vault.strategy)
+}
 
 impl Ops {
     /// A strategy that is pinned must be one that the token does.
@@ -15,8 +23,8 @@ impl Ops {
         let Some(pinned) = record.strategy else {
             return Ok(());
         };
-        let described = self.fleet.live_keystore(record.id).description;
-        let Some(can) = described.and_then(|description| description.capabilities) else {
+        let described = self.fleet.description(record.id);
+        let Some(can) = described.as_ref().and_then(|it| it.capabilities.as_ref()) else {
             return Ok(());
         };
         let needed = can.usual_strategy();
@@ -41,10 +49,19 @@ impl Ops {
 
     /// How the agent would enable and disable the key, as far as it is known what its token can do.
     pub(crate) fn strategy(&self, intent: &Intent) -> Strategy {
-        let described = self.fleet.live_keystore(intent.keystore).description;
-        let known = described.and_then(|description| description.capabilities);
+        let described = self.fleet.description(intent.keystore);
+        let known = described.as_ref().and_then(|it| it.capabilities.as_ref());
         known.map_or(intent.object.strategy, |known| {
             known.strategy(&intent.object)
+        })
+    }
+
+    /// What is demanded of the keys of a vault on a keystore, and what its token can do.
+    pub(crate) async fn terms(&self, record: &KeystoreRecord) -> Result<Terms, OpsError> {
+        let vault = self.vault_record(record.vault).await?;
+        Ok(Terms {
+            strategy: Some(demanded(Some(record), &vault)),
+            described: self.fleet.description(record.id),
         })
     }
 }

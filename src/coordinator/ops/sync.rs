@@ -13,9 +13,10 @@ use crate::coordinator::ops::intents::Wish;
 use crate::coordinator::ops::keys::KeyView;
 use crate::coordinator::ops::material::no_copy;
 use crate::coordinator::ops::status::Directory;
+use crate::decide::difference::differences;
 use crate::decide::status::status;
 use crate::model::desired::{Instance, Want};
-use crate::model::difference::Status;
+use crate::model::difference::{HealedBy, Status, Weight};
 use crate::model::ids::{KeyId, KeystoreId};
 use crate::model::key::ManagedKey;
 
@@ -23,7 +24,8 @@ use crate::model::key::ManagedKey;
 const ASK_MAX: Duration = Duration::from_secs(30);
 
 impl Ops {
-    /// Pushes the wanted state again to every target that is not in sync. Does not change the key's ETag.
+    /// Pushes the wanted state again to every target that is not in sync, or that follows a strategy which is not demanded any
+    /// more. Does not change the key's ETag.
     ///
     /// # Errors
     /// `EtagMismatch`, and what every change may meet; `Refused` with `no_repository_copy` where all that is left to do is to
@@ -62,55 +64,62 @@ impl Ops {
     ) -> Result<Draft, OpsError> {
         let at = clock::unix_ms();
         let mut draft = Draft::new("key.sync", format!("key/{}", key.id), key.label.to_string());
-        let mut wishes = self.sync_wishes(instances);
-        if wishes.is_empty() {
-            return Ok(draft);
-        }
-        // What is lost for good would be pending for good.
-        let is_lost = |wish: &Wish| {
-            instances
-                .iter()
-                .any(|instance| instance.intent.keystore == wish.keystore && self.is_lost(instance))
-        };
-        wishes.retain(|wish| !is_lost(wish));
-        if wishes.is_empty() {
-            let what = "the key is gone from its token and cannot be installed again";
-            return Err(no_copy(
-                what,
-                "put it back on the token, or destroy the key",
-            ));
-        }
+        let wishes = self.sync_wishes(instances).await?;
         let vault = self.vault_record(key.vault).await?;
+        let mut refused = None;
         for wish in wishes {
             let before = instances
                 .iter()
                 .find(|instance| instance.intent.keystore == wish.keystore);
+            // What is lost for good would be pending for good.
+            if before.is_some_and(|before| self.is_lost(before)) {
+                let what = "the key is gone from its token and cannot be installed again";
+                let way_out = "put it back on the token, or destroy the key";
+                refused = Some(no_copy(what, way_out));
+                continue;
+            }
             let write = self.instance_write(key, &vault, wish, before, at).await?;
-            draft.writes.push(write);
-            draft.wake.push(wish.keystore);
+            // What cannot go on one keystore does not hold up the others.
+            match self.check_material(key, std::slice::from_ref(&write)).await {
+                Ok(()) => {
+                    draft.writes.push(write);
+                    draft.wake.push(wish.keystore);
+                }
+                Err(error) => refused = Some(error),
+            }
         }
-        self.check_material(key, &draft.writes).await?;
-        Ok(draft)
+        match refused {
+            Some(error) if draft.writes.is_empty() => Err(error),
+            Some(_) | None => Ok(draft),
+        }
     }
 
     /// What a sync would want again, and where.
-    pub(crate) fn sync_wishes(&self, instances: &[Instance]) -> Vec<Wish> {
-        let differs = |instance: &&Instance| {
-            let live = self
-                .fleet
-                .live(instance.intent.keystore, instance.intent.version);
-            let status = status(instance, &live);
-            !matches!(status, Status::InSync(_)) && owes(instance, &status)
-        };
-        instances
-            .iter()
-            .filter(differs)
-            .map(|instance| Wish {
-                keystore: instance.intent.keystore,
-                is_target: instance.is_target,
-                want: instance.intent.want,
-            })
-            .collect()
+    pub(crate) async fn sync_wishes(&self, instances: &[Instance]) -> Result<Vec<Wish>, OpsError> {
+        let mut directory = Directory::default();
+        let now = clock::unix_ms();
+        let mut wishes = Vec::new();
+        for instance in instances {
+            let Some(record) = directory.keystore(self, instance.intent.keystore).await? else {
+                continue;
+            };
+            let terms = directory.terms(self, &record).await?;
+            let live = self.fleet.live(record.id, instance.intent.version);
+            let status = status(instance, &live, &terms);
+            let late_after_ms = self.limits.late_after_ms;
+            let is_mended = differences(instance, &live, &terms, now, late_after_ms)
+                .iter()
+                .any(|one| one.weight == Weight::Warning && one.healed_by == HealedBy::Sync);
+            let differs = !matches!(status, Status::InSync(_)) && owes(instance, &status);
+            if differs || is_mended {
+                wishes.push(Wish {
+                    keystore: record.id,
+                    is_target: instance.is_target,
+                    want: instance.intent.want,
+                });
+            }
+        }
+        Ok(wishes)
     }
 
     /// Has every keystore of the key looked at now, and answers with what was seen.

@@ -23,7 +23,7 @@ pub struct VaultNew {
     pub description: String,
     /// Kept for clients of API v4.
     pub recovery_key_label: Option<String>,
-    /// The weakest strategy by which its keys are disabled; keys follow with their next change.
+    /// The weakest strategy by which its keys are disabled; keys follow with their next change or sync.
     pub strategy: Option<Strategy>,
     /// Internal keystores that must hold a key before it is first activated, 1 to 100.
     pub min_copies: Option<u32>,
@@ -38,7 +38,7 @@ pub struct VaultPatch {
     pub description: Option<String>,
     /// The label of a recovery key.
     pub recovery_key_label: Option<String>,
-    /// The weakest strategy by which its keys are disabled; keys follow with their next change.
+    /// The weakest strategy by which its keys are disabled; keys follow with their next change or sync.
     pub strategy: Option<Strategy>,
     /// Internal keystores that must hold a key before it is first activated, 1 to 100.
     pub min_copies: Option<u32>,

@@ -79,7 +79,14 @@ impl Observed {
             CausedBy::FailedChange => Some("our own change failed"),
             CausedBy::PendingChange | CausedBy::Unknown => None,
         };
+        let lost = self.difference.reason == Reason::CapabilityLost;
         let help = match self.difference.healed_by {
+            HealedBy::Operator if lost => Some(
+                "bring the token's firmware or library back, or take it as it is with keystore probe --accept",
+            ),
+            HealedBy::Operator if self.difference.reason == Reason::StrategyOutdated => Some(
+                "the repository could not bring it back: let it be flags or copy there, or destroy the key",
+            ),
             HealedBy::Sync => Some("sync puts it right"),
             HealedBy::Operator => Some("a person must look at the token"),
             HealedBy::Waiting => None,
@@ -104,7 +111,9 @@ const fn is_about_facts(reason: Reason) -> bool {
         | Reason::Duplicated
         | Reason::HalfPair
         | Reason::DestroyedKeyPresent
-        | Reason::RemovedTargetActive => true,
+        | Reason::RemovedTargetActive
+        | Reason::StrategyOutdated
+        | Reason::CapabilityLost => true,
         Reason::Suspected
         | Reason::Unproved
         | Reason::Pending
@@ -138,6 +147,8 @@ pub const fn reason_words(reason: Reason) -> &'static str {
         Reason::RemovedTargetActive => {
             "the keystore is no longer a target and the key is usable there"
         }
+        Reason::StrategyOutdated => "the key follows a strategy that is not demanded any more",
+        Reason::CapabilityLost => "the token can do less than it could",
         Reason::Suspected => "the last look missed the key; a second look decides",
         Reason::Unproved => "the key's material could not be checked",
         Reason::Pending => "a change is on its way",

@@ -222,6 +222,10 @@ impl Fleet for Keepers {
         }
     }
 
+    fn description(&self, keystore: KeystoreId) -> Option<Arc<Description>> {
+        self.shared.keeper(keystore)?.description()
+    }
+
     fn live_keystore(&self, keystore: KeystoreId) -> LiveKeystore {
         match self.shared.keeper(keystore) {
             Some(keeper) => keeper.live_keystore(self.shared.now_ms()),

@@ -70,7 +70,7 @@ pub struct Keeper {
 struct State {
     machine: Machine,
     client: Option<Client>,
-    description: Option<Description>,
+    description: Option<Arc<Description>>,
     endorsement: Option<Signed<Endorsement>>,
     /// The vault whose repository it belongs to, if it is an internal keystore.
     repository: Option<VaultId>,
@@ -187,9 +187,21 @@ impl Keeper {
         self.lock().lacks
     }
 
-    /// What the agent says of itself now.
-    pub(crate) fn describe_as(&self, description: Description) {
-        self.lock().description = Some(description);
+    /// What the agent says of itself now. True if that is news of what its token can do.
+    pub(crate) fn describe_as(&self, description: Description) -> bool {
+        let mut state = self.lock();
+        let before = state.description.as_ref();
+        let is_news = before.is_none_or(|before| {
+            before.capabilities != description.capabilities
+                || before.accepted != description.accepted
+        });
+        state.description = Some(Arc::new(description));
+        is_news
+    }
+
+    /// What the agent last said of itself.
+    pub(crate) fn description(&self) -> Option<Arc<Description>> {
+        self.lock().description.clone()
     }
 
     pub(crate) fn ask_look(&self, version: Option<KeyVersionId>) -> Result<(), FleetError> {
@@ -358,7 +370,7 @@ async fn open(
         state.lacks = true;
         state.repository = (record.variant == Variant::Internal).then_some(record.vault);
         state.client = Some(client.clone());
-        state.description = Some(description);
+        state.description = Some(Arc::new(description));
     }
     for output in outputs {
         if let Output::Send(frame) = output {
@@ -421,7 +433,7 @@ async fn serve(
                     return Ended { why: "the agent fell silent".to_owned(), ..ended };
                 }
                 since_read += 1;
-                describe_again(shared, keeper);
+                describe_again(shared, keeper, since_read >= REREAD_TICKS);
                 let mut outputs = step(shared, keeper, Input::Tick);
                 if since_read >= REREAD_TICKS {
                     since_read = 0;
@@ -440,12 +452,13 @@ async fn serve(
     }
 }
 
-/// An agent that was asked before its token was probed is asked again: nothing in the session says what a token can do.
-fn describe_again(shared: &Arc<Shared>, keeper: &Arc<Keeper>) {
+/// An agent that was asked before its token was probed is asked again at once, any other now and then: nothing in the session
+/// says what a token can do, and a token that was opened anew may be one that can do less.
+fn describe_again(shared: &Arc<Shared>, keeper: &Arc<Keeper>, is_due: bool) {
     let client = {
         let state = keeper.lock();
-        let is_known = |of: &Description| of.capabilities.is_some();
-        if state.description.as_ref().is_some_and(is_known) {
+        let described = state.description.as_ref();
+        if !is_due && described.is_some_and(|of| of.capabilities.is_some()) {
             return;
         }
         state.client.clone()
@@ -456,8 +469,8 @@ fn describe_again(shared: &Arc<Shared>, keeper: &Arc<Keeper>) {
     tasks.spawn(async move {
         if let Ok(description) = calls::describe(&mut client).await
             && description.capabilities.is_some()
+            && keeper.describe_as(description)
         {
-            keeper.describe_as(description);
             shared.changed();
         }
     });

@@ -102,3 +102,87 @@ fn the_same_material_is_the_same_key_where_nothing_changes_by_it() {
     assert_eq!(course(on, &[key(Destroyed), key(Active)]), "join");
     assert_eq!(course(on, &[key(Active), key(Active)]), "several_keys");
 }
+
+/// What becomes of a key that is managed by a strategy: nothing, or the code of what stands in the way.
+#[track_caller]
+fn check_manageable(
+    usage: &[Usage],
+    (modifiable, copyable): (Option<bool>, Option<bool>),
+    (strategy, can_copy, in_repository): (Strategy, bool, bool),
+    expected: Result<(), &str>,
+) {
+    use crate::model::desired::ObjectPlan;
+    use crate::model::ids::Generation;
+    let record = record(usage);
+    let want = if usage.is_empty() {
+        Want::Deactivated
+    } else {
+        Want::Active
+    };
+    let intent = Intent {
+        version: KeyVersionId::from_uuid(Uuid::from_u128(5)),
+        keystore: record.keystore,
+        generation: Generation(1),
+        want,
+        object: ObjectPlan {
+            cka_id: record.cka_id.clone(),
+            label: record.label.clone(),
+            spec: record.spec,
+            usage: UsageSet::of(&[Usage::Encrypt, Usage::Decrypt]),
+            deactivated_usage: DeactivatedUsage::None,
+            salt: record.salt.clone(),
+            strategy,
+        },
+        fingerprint: record.fingerprint,
+    };
+    let object = ObjectFacts {
+        handle: 1,
+        class: ObjectClass::Secret,
+        key_type: Some(0x1f),
+        cka_id: record.cka_id,
+        label: record.label,
+        usage: record.usage,
+        sensitive: Some(true),
+        extractable: Some(false),
+        modifiable,
+        copyable,
+        bits: Some(256),
+        public_digest: None,
+        fingerprint: None,
+    };
+    let told = manageable(&intent, &[object], strategy, can_copy, in_repository);
+    let code = |why: Unmanageable| match why {
+        Unmanageable::WouldChange { .. } => "would_change",
+        Unmanageable::NotModifiable(_) => "not_modifiable",
+        Unmanageable::Withdrawn => "withdrawn",
+    };
+    assert_eq!(
+        told.map_err(code),
+        expected,
+        "{strategy:?} {modifiable:?} {copyable:?}"
+    );
+}
+
+#[test]
+fn adopting_changes_nothing_and_leaves_a_way_to_disable_the_key() {
+    use Strategy::{Copy, Flags, Withdraw};
+    const ON: &[Usage] = &[Usage::Encrypt, Usage::Decrypt];
+    let (yes, no) = (Some(true), Some(false));
+    for usage in [ON, &[]] {
+        check_manageable(usage, (yes, yes), (Flags, true, false), Ok(()));
+        check_manageable(usage, (None, None), (Flags, false, false), Ok(()));
+        check_manageable(usage, (yes, yes), (Copy, true, false), Ok(()));
+        // Fixed: by a copy, where the token makes any.
+        check_manageable(usage, (no, yes), (Flags, true, false), Ok(()));
+        check_manageable(usage, (no, None), (Flags, true, false), Ok(()));
+        check_manageable(usage, (no, no), (Flags, true, false), Err("withdrawn"));
+        check_manageable(usage, (yes, no), (Copy, true, false), Err("withdrawn"));
+    }
+    check_manageable(ON, (no, yes), (Flags, false, false), Err("not_modifiable"));
+    check_manageable(&[], (no, yes), (Flags, false, false), Err("not_modifiable"));
+    check_manageable(ON, (yes, yes), (Withdraw, true, false), Err("withdrawn"));
+    // The repository has it: then it may be withdrawn, but not by adopting it.
+    check_manageable(ON, (yes, yes), (Withdraw, true, true), Ok(()));
+    check_manageable(&[], (yes, yes), (Withdraw, true, true), Err("would_change"));
+    check_manageable(&[], (yes, no), (Copy, true, true), Err("would_change"));
+}

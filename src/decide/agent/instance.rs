@@ -247,7 +247,7 @@ pub(crate) fn same_objects(before: &[ObjectFacts], now: &[ObjectFacts]) -> bool 
         let mut keys: Vec<_> = objects
             .iter()
             .map(|o| {
-                let flags = (o.sensitive, o.extractable);
+                let flags = (o.sensitive, o.extractable, o.modifiable, o.copyable);
                 (o.class, o.cka_id.clone(), o.label.clone(), o.usage, flags)
             })
             .collect();

@@ -170,7 +170,13 @@ fn same_strangers(before: &[ObjectFacts], now: &[ObjectFacts]) -> bool {
             .iter()
             .map(|o| {
                 let name = (o.class, o.cka_id.as_slice(), o.label.as_str());
-                let rights = (o.usage, o.sensitive, o.extractable);
+                let rights = (
+                    o.usage,
+                    o.sensitive,
+                    o.extractable,
+                    o.modifiable,
+                    o.copyable,
+                );
                 (name, rights, o.key_type, o.bits, o.public_digest)
             })
             .collect();

@@ -23,7 +23,7 @@ use crate::decide::difference::differences;
 use crate::decide::recovery::evidence;
 use crate::model::desired::Instance;
 use crate::model::ids::{Generation, KeyVersionId, KeystoreId, Term};
-use crate::model::live::Connection;
+use crate::model::live::{Connection, Terms};
 use crate::model::material::{Envelope, Signed};
 use crate::model::protocol::{Cursor, Down, Report, SessionRefusal, Up, UpBody};
 use crate::model::recovery::Evidence;
@@ -271,7 +271,7 @@ impl Machine {
         self.known.report(at.now_ms, report);
         if let Some(instance) = self.desired.get(&version) {
             let live = self.live(version, at.now_ms);
-            let found = differences(instance, &live, at.unix, LATE_AFTER_MS);
+            let found = differences(instance, &live, &Terms::default(), at.unix, LATE_AFTER_MS);
             let reasons = found
                 .into_iter()
                 .map(|difference| difference.reason)

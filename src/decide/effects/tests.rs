@@ -1,5 +1,7 @@
 //! Many small cases: what was found, what is wanted, which steps.
 
+mod barred;
+
 use uuid::Uuid;
 
 use crate::decide::effects::{Obstacle, effects, met};
@@ -50,6 +52,8 @@ fn object(class: ObjectClass, usage: &[Usage]) -> ObjectFacts {
         usage: UsageSet::of(usage),
         sensitive: Some(true),
         extractable: Some(false),
+        modifiable: Some(true),
+        copyable: Some(true),
         bits: None,
         public_digest: None,
         fingerprint: None,

@@ -14,6 +14,8 @@ fn object(class: ObjectClass, key_type: u64, usage: &[Usage]) -> ObjectFacts {
         usage: UsageSet::of(usage),
         sensitive: (class != ObjectClass::Public).then_some(true),
         extractable: (class != ObjectClass::Public).then_some(false),
+        modifiable: Some(true),
+        copyable: Some(true),
         bits: Some(256),
         public_digest: (class == ObjectClass::Public).then_some(Digest([5; 32])),
         fingerprint: None,
@@ -80,6 +82,15 @@ fn what_cannot_be_adopted_says_why() {
     check(
         change(|o| o.usage = o.usage.with(Usage::SignRecover)),
         ": uneven_usage",
+    );
+    let fixed = |o: &mut ObjectFacts| o.modifiable = Some(false);
+    check(change(fixed), ": AES-256");
+    let stuck = |o: &mut ObjectFacts| (o.modifiable, o.copyable) = (Some(false), Some(false));
+    check(change(stuck), ": not_modifiable");
+    check(change(|o| o.copyable = Some(false)), ": AES-256");
+    check(
+        change(|o| (o.modifiable, o.copyable) = (None, None)),
+        ": AES-256",
     );
     // DES3 has one size.
     let des = |o: &mut ObjectFacts| (o.key_type, o.bits) = (Some(CKK_DES3), None);

@@ -2,6 +2,7 @@
 
 mod adopted;
 mod situations;
+mod terms;
 
 use crate::decide::difference::differences;
 use crate::decide::status::{Phase, phase, seen, status, uko};
@@ -11,7 +12,7 @@ use crate::model::ids::{Digest, Epoch, Generation, KeystoreId};
 use crate::model::job::{FailureKind, TokenFailure};
 use crate::model::key::{DeactivatedUsage, Usage, UsageSet};
 use crate::model::keystore::{Health, Marker};
-use crate::model::live::Connection;
+use crate::model::live::{Connection, Terms};
 use crate::model::observed::{FingerprintMethod, Found, ObjectClass, Observation};
 use crate::model::protocol::{Progress, Refusal, Report};
 use crate::model::vault::UnixMs;
@@ -114,7 +115,13 @@ fn a_change_under_way_is_pending_and_then_late() {
     let mut live = good(&instance);
     live.report = None;
     check(&instance, &live, "pending", &[PENDING]);
-    let told = differences(&instance, &live, UnixMs(1_001 + LATE_MS), LATE_MS);
+    let told = differences(
+        &instance,
+        &live,
+        &Terms::default(),
+        UnixMs(1_001 + LATE_MS),
+        LATE_MS,
+    );
     assert_eq!(told[0].reason, Reason::Late);
 }
 
@@ -193,10 +200,10 @@ fn a_refusal_counts_only_for_the_intent_it_speaks_of() {
         let mut live = good(&instance);
         live.report = None;
         live.refused = Some((Generation(5), refusal.clone()));
-        let told = differences(&instance, &live, UnixMs(2_000), LATE_MS);
+        let told = differences(&instance, &live, &Terms::default(), UnixMs(2_000), LATE_MS);
         assert_eq!(
             (
-                status(&instance, &live).name(),
+                status(&instance, &live, &Terms::default()).name(),
                 told[0].reason,
                 told[0].healed_by
             ),
@@ -303,7 +310,7 @@ fn a_key_under_another_id_is_told_whatever_is_wanted() {
             moved.fingerprint = Some(print);
             let same_label = vec![moved.clone()];
             let live = live(&instance, Observation::Absent { same_label });
-            let told = differences(&instance, &live, UnixMs(2_000), LATE_MS)
+            let told = differences(&instance, &live, &Terms::default(), UnixMs(2_000), LATE_MS)
                 .iter()
                 .any(|one| one.reason == Reason::IdChanged);
             assert_eq!(told, is_ours, "{want:?} {is_target}");
@@ -394,7 +401,7 @@ fn a_half_pair_that_may_still_verify_is_not_deactivated() {
     let observation = Observation::Present(found);
     assert_eq!(seen(&pair, &observation), Seen::Active);
     let live = live(&pair, observation);
-    assert_eq!(status(&pair, &live), Status::Drift);
+    assert_eq!(status(&pair, &live, &Terms::default()), Status::Drift);
 }
 
 #[test]

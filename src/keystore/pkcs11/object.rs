@@ -34,6 +34,8 @@ pub(crate) const READ: &[(u64, usize)] = &[
     (sys::CKA_DERIVE, 1),
     (sys::CKA_SENSITIVE, 1),
     (sys::CKA_EXTRACTABLE, 1),
+    (sys::CKA_MODIFIABLE, 1),
+    (sys::CKA_COPYABLE, 1),
     (sys::CKA_VALUE_LEN, size_of::<sys::CK_ULONG>()),
     (sys::CKA_MODULUS, 512),
     (sys::CKA_PUBLIC_EXPONENT, 16),
@@ -83,6 +85,8 @@ impl Object {
             usage: on,
             sensitive: values.flag(sys::CKA_SENSITIVE),
             extractable: values.flag(sys::CKA_EXTRACTABLE),
+            modifiable: values.flag(sys::CKA_MODIFIABLE),
+            copyable: values.flag(sys::CKA_COPYABLE),
             bits: public.as_ref().map(PublicPart::bits).or(value_bits),
             public_digest: public
                 .as_ref()

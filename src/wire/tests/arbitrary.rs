@@ -17,20 +17,15 @@ use crate::model::ids::{
 use crate::model::job::{FailureKind, TokenFailure};
 use crate::model::kek::{KekJob, KekNumber};
 use crate::model::key::{Algorithm, DeactivatedUsage, KeySpec, UsageSet};
-use crate::model::keystore::{
-    Health, Marker, OaepHash, Route, Routes, TokenInfo, Variant, Wrapping,
-};
+use crate::model::keystore::{Health, Marker, OaepHash, Route, Routes, TokenInfo, Wrapping};
 use crate::model::material::{BirthRecord, Endorsement, Envelope, RepositoryCopy, Signed};
 use crate::model::observed::{
     Fingerprint, FingerprintMethod, Found, ObjectClass, ObjectFacts, Observation, Proof, ProofKind,
 };
-use crate::model::protocol::{
-    Cursor, Description, Down, Progress, Refusal, Report, SessionRefusal, Up, UpBody,
-};
+use crate::model::protocol::{Cursor, Down, Progress, Refusal, Report, SessionRefusal, Up, UpBody};
 use crate::model::vault::UnixMs;
 use crate::wire::calls::{GenerateCall, ProveCall, RewrapCall};
 use crate::wire::kek::{KekCall, Keks, RewrapCopyCall};
-use crate::wire::tests::arbitrary_token::capabilities;
 
 /// One value, the same in every run.
 pub(crate) fn one<S: Strategy>(strategy: S) -> S::Value {
@@ -277,38 +272,6 @@ pub(crate) fn health() -> impl Strategy<Value = Health> {
     ]
 }
 
-pub(crate) fn description() -> impl Strategy<Value = Description> {
-    let variant = select(vec![Variant::Internal, Variant::External]);
-    (
-        (of(keystore()), any::<u64>(), words(), digest(), variant),
-        (
-            token_info(),
-            (of(capabilities()), vec(words(), 0..3)),
-            health(),
-            any::<u64>(),
-            any::<i64>(),
-        ),
-    )
-        .prop_map(
-            |(
-                (keystore, epoch, version, identity, variant),
-                (token, (capabilities, lost), health, journal_records, clock),
-            )| Description {
-                keystore,
-                epoch: Epoch(epoch),
-                version,
-                identity,
-                variant,
-                token,
-                capabilities,
-                lost,
-                health,
-                journal_records,
-                clock: UnixMs(clock),
-            },
-        )
-}
-
 pub(crate) fn facts() -> impl Strategy<Value = ObjectFacts> {
     let class = select(vec![
         ObjectClass::Secret,
@@ -319,8 +282,7 @@ pub(crate) fn facts() -> impl Strategy<Value = ObjectFacts> {
         (any::<u64>(), class, of(any::<u64>()), bytes(80), words()),
         (
             usage(),
-            of(any::<bool>()),
-            of(any::<bool>()),
+            proptest::array::uniform4(of(any::<bool>())),
             of(any::<u32>()),
             of(digest()),
             of(fingerprint()),
@@ -329,7 +291,13 @@ pub(crate) fn facts() -> impl Strategy<Value = ObjectFacts> {
         .prop_map(
             |(
                 (handle, class, key_type, cka_id, label),
-                (usage, sensitive, extractable, bits, public_digest, fingerprint),
+                (
+                    usage,
+                    [sensitive, extractable, modifiable, copyable],
+                    bits,
+                    public_digest,
+                    fingerprint,
+                ),
             )| ObjectFacts {
                 handle,
                 class,
@@ -339,6 +307,8 @@ pub(crate) fn facts() -> impl Strategy<Value = ObjectFacts> {
                 usage,
                 sensitive,
                 extractable,
+                modifiable,
+                copyable,
                 bits,
                 public_digest,
                 fingerprint,

@@ -1,4 +1,4 @@
-//! Values of what a token can do.
+//! Values of what an agent says of itself, and what its token can do.
 
 use proptest::collection::vec;
 use proptest::option::of;
@@ -8,9 +8,15 @@ use proptest::sample::select;
 use crate::model::capabilities::{
     Capabilities, Duplicates, FlagChange, KindCapabilities, Unwrap, UsageTrial,
 };
+use crate::model::ids::Epoch;
 use crate::model::key::Usage;
+use crate::model::keystore::Variant;
 use crate::model::observed::ObjectClass;
-use crate::wire::tests::arbitrary::{oaep_hashes, spec, words};
+use crate::model::protocol::Description;
+use crate::model::vault::UnixMs;
+use crate::wire::tests::arbitrary::{
+    digest, health, keystore, oaep_hashes, spec, token_info, words,
+};
 
 pub(crate) fn capabilities() -> impl Strategy<Value = Capabilities> {
     (
@@ -20,14 +26,25 @@ pub(crate) fn capabilities() -> impl Strategy<Value = Capabilities> {
             select(Duplicates::ALL.to_vec()),
             any::<u32>(),
         ),
-        (any::<[bool; 6]>(), of(any::<bool>())),
+        (any::<[bool; 7]>(), of(any::<bool>())),
         vec(kind_capabilities(), 0..3),
     )
         .prop_map(
             |(
                 (trials, mechanisms, rfc5649),
                 (oaep_hashes, duplicates, sessions),
-                ([cbc_pad, copyable, modifiable, digest_key, copy, atomic_set], unextractable),
+                (
+                    [
+                        cbc_pad,
+                        copyable,
+                        modifiable,
+                        digest_key,
+                        copy,
+                        copy_fixed,
+                        atomic_set,
+                    ],
+                    unextractable,
+                ),
                 kinds,
             )| Capabilities {
                 trials,
@@ -40,6 +57,7 @@ pub(crate) fn capabilities() -> impl Strategy<Value = Capabilities> {
                 unextractable,
                 digest_key,
                 copy,
+                copy_fixed,
                 duplicates,
                 atomic_set,
                 sessions,
@@ -80,4 +98,36 @@ fn kind_capabilities() -> impl Strategy<Value = KindCapabilities> {
             unwrap,
             usages,
         })
+}
+
+pub(crate) fn description() -> impl Strategy<Value = Description> {
+    let variant = select(vec![Variant::Internal, Variant::External]);
+    (
+        (of(keystore()), any::<u64>(), words(), digest(), variant),
+        (
+            token_info(),
+            (of(capabilities()), of(capabilities())),
+            health(),
+            any::<u64>(),
+            any::<i64>(),
+        ),
+    )
+        .prop_map(
+            |(
+                (keystore, epoch, version, identity, variant),
+                (token, (capabilities, accepted), health, journal_records, clock),
+            )| Description {
+                keystore,
+                epoch: Epoch(epoch),
+                version,
+                identity,
+                variant,
+                token,
+                capabilities,
+                accepted,
+                health,
+                journal_records,
+                clock: UnixMs(clock),
+            },
+        )
 }

@@ -58,7 +58,7 @@ round_trips! {
     token_info_comes_back: TokenInfo, v1::TokenInfo, any::token_info();
     capabilities_come_back: Capabilities, v1::Capabilities, arbitrary_token::capabilities();
     health_comes_back: Health, v1::Health, any::health();
-    description_comes_back: Description, v1::DescribeResponse, any::description();
+    description_comes_back: Description, v1::DescribeResponse, arbitrary_token::description();
     facts_come_back: ObjectFacts, v1::ObjectFacts, any::facts();
     observation_comes_back: Observation, v1::Observation, any::observation();
     failure_comes_back: TokenFailure, v1::TokenFailure, any::failure();

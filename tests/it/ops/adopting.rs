@@ -6,11 +6,12 @@ use crate::ops::agents::Stray;
 use crate::ops::{House, again, call, on, phase, row};
 use lockstep::coordinator::ops::adopt::{Adopt, AdoptionResult, AdoptionView};
 use lockstep::coordinator::ops::errors::OpsError;
-use lockstep::coordinator::ops::found::{FoundQuery, FoundState, Select};
+use lockstep::coordinator::ops::found::{FoundQuery, Select};
 use lockstep::coordinator::ops::keys::{KeyPatch, KeyView};
 use lockstep::coordinator::ops::lists::Page;
 use lockstep::coordinator::ops::plan::Proposal;
 use lockstep::coordinator::store::Page as StorePage;
+use lockstep::model::adoption::FoundState;
 use lockstep::model::capabilities::Strategy;
 use lockstep::model::desired::Want;
 use lockstep::model::ids::KeystoreId;
@@ -32,6 +33,8 @@ pub(crate) fn secret(id: u8, label: &str, material: &'static str) -> Stray {
             usage: UsageSet::of(&[Usage::Encrypt, Usage::Decrypt]),
             sensitive: Some(true),
             extractable: Some(false),
+            modifiable: Some(true),
+            copyable: Some(true),
             bits: Some(256),
             public_digest: None,
             fingerprint: None,
@@ -40,12 +43,12 @@ pub(crate) fn secret(id: u8, label: &str, material: &'static str) -> Stray {
     }
 }
 
-fn changed(mut stray: Stray, change: impl Fn(&mut ObjectFacts)) -> Stray {
+pub(crate) fn changed(mut stray: Stray, change: impl Fn(&mut ObjectFacts)) -> Stray {
     stray.objects.iter_mut().for_each(change);
     stray
 }
 
-fn by_id(id: u8) -> Adopt {
+pub(crate) fn by_id(id: u8) -> Adopt {
     Adopt {
         select: Select {
             cka_id: Some(vec![id]),
@@ -64,18 +67,18 @@ fn all() -> Adopt {
 }
 
 impl House {
-    fn strays(&self, name: &str, strays: &[Stray]) {
+    pub(crate) fn strays(&self, name: &str, strays: &[Stray]) {
         self.agents
             .with(name, |agent| agent.strays = strays.to_vec());
     }
 
-    async fn id(&self, name: &str) -> KeystoreId {
+    pub(crate) async fn id(&self, name: &str) -> KeystoreId {
         let found = self.store.keystore_list(None, None, ALL).await.unwrap();
         let record = found.items.into_iter().find(|record| record.name == name);
         record.unwrap().id
     }
 
-    async fn adopt(&self, name: &str, new: &Adopt) -> Result<AdoptionView, OpsError> {
+    pub(crate) async fn adopt(&self, name: &str, new: &Adopt) -> Result<AdoptionView, OpsError> {
         let id = self.id(name).await;
         let done = self
             .ops
@@ -85,7 +88,7 @@ impl House {
     }
 
     /// The managed key that the only outcome speaks of.
-    async fn adopted(&self, name: &str, new: &Adopt) -> KeyView {
+    pub(crate) async fn adopted(&self, name: &str, new: &Adopt) -> KeyView {
         let view = self.adopt(name, new).await.unwrap();
         let [outcome] = view.outcomes.as_slice() else {
             panic!("{view:#?}");
@@ -99,7 +102,7 @@ impl House {
     }
 
     /// `label state`, or `label code`, of each key in one of these states.
-    async fn found(&self, name: &str, states: &[FoundState]) -> Vec<String> {
+    pub(crate) async fn found(&self, name: &str, states: &[FoundState]) -> Vec<String> {
         let query = FoundQuery {
             states: states.to_vec(),
             fingerprints: true,
@@ -127,7 +130,7 @@ const ALL: StorePage = StorePage {
     offset: 0,
 };
 
-fn code<T: std::fmt::Debug>(result: Result<T, OpsError>) -> String {
+pub(crate) fn code<T: std::fmt::Debug>(result: Result<T, OpsError>) -> String {
     let error = result.unwrap_err();
     if let OpsError::Refused { code, .. } = error {
         code

@@ -14,8 +14,7 @@ use lockstep::decide::found::record;
 use lockstep::model::adoption::{AdoptionRecord, Candidate, Examined};
 use lockstep::model::canonical::sha256;
 use lockstep::model::capabilities::Capabilities;
-use lockstep::model::capabilities::Strategy;
-use lockstep::model::desired::{Applied, Instance, Want};
+use lockstep::model::desired::{Applied, Instance, ObjectPlan, Want};
 use lockstep::model::ids::{Epoch, Generation, KeyVersionId, KeystoreId};
 use lockstep::model::kek::KekNumber;
 use lockstep::model::key::{KeyClass, KeySpec};
@@ -38,11 +37,29 @@ pub(crate) struct Agent {
     /// Changes what it says of a new key before it is signed.
     pub(crate) birth: fn(&mut BirthRecord),
     pub(crate) capabilities: Capabilities,
+    /// What its token could do, where it can do less.
+    pub(crate) accepted: Option<Capabilities>,
+    /// What its token loses while it is tried the next time.
+    pub(crate) loses: fn(&mut Capabilities),
     /// Keys that others made on its token: the objects, and the material or why it does not show.
     pub(crate) strays: Vec<Stray>,
     /// Changes what it says of one before it is signed.
     pub(crate) examined: fn(&mut AdoptionRecord),
     identity: Ed25519KeyPair,
+}
+
+impl Agent {
+    /// Tries the token again.
+    pub(crate) fn probe(&mut self, accept: bool) {
+        let could = self.accepted.take();
+        let could = could.unwrap_or_else(|| self.capabilities.clone());
+        (self.loses)(&mut self.capabilities);
+        let is_less = !could.regressions(&self.capabilities).is_empty();
+        self.accepted = (is_less && !accept).then_some(could);
+        for report in self.held.values_mut() {
+            report.strategy = report.strategy.max(self.capabilities.usual_strategy());
+        }
+    }
 }
 
 /// A key that others made.
@@ -91,6 +108,8 @@ impl Agents {
                 oaep_hashes: vec![OaepHash::Sha1],
                 ..Capabilities::best()
             },
+            accepted: None,
+            loses: |_| {},
             strays: Vec::new(),
             examined: |_| {},
             identity: Ed25519KeyPair::generate().unwrap(),
@@ -166,12 +185,12 @@ impl Fleet for Agents {
         proof.flatten().ok_or(FleetError::Late)
     }
 
-    async fn probe(&self, keystore: KeystoreId, _accept: bool) -> Result<(), FleetError> {
-        let is_up = self.of(keystore, |agent| agent.is_up);
-        is_up
-            .filter(|is_up| *is_up)
-            .map(drop)
-            .ok_or(FleetError::Late)
+    async fn probe(&self, keystore: KeystoreId, accept: bool) -> Result<(), FleetError> {
+        let mut known = self.known.lock().unwrap();
+        let agent = known.values_mut().find(|agent| agent.id == Some(keystore));
+        let agent = agent.filter(|agent| agent.is_up).ok_or(FleetError::Late)?;
+        agent.probe(accept);
+        Ok(())
     }
 
     async fn examine(
@@ -229,6 +248,10 @@ impl Fleet for Agents {
         }
     }
 
+    fn description(&self, keystore: KeystoreId) -> Option<Arc<Description>> {
+        self.of(keystore, |agent| Arc::new(describe(agent)))
+    }
+
     fn live_keystore(&self, keystore: KeystoreId) -> LiveKeystore {
         let told = self.of(keystore, |agent| (agent.is_up, describe(agent)));
         let is_up = told.as_ref().is_some_and(|(is_up, _)| *is_up);
@@ -237,7 +260,7 @@ impl Fleet for Agents {
         LiveKeystore {
             connection: line(is_up),
             health: is_up.then_some(Health::Ok),
-            description: told.map(|(_, description)| description),
+            description: told.map(|(_, description)| Arc::new(description)),
             // An agent that has not scanned since an adoption still tells of it: so do these, always.
             unmanaged: strays.flat_map(|stray| stray.objects).collect(),
             scan_age_ms: is_up.then_some(1),
@@ -282,7 +305,7 @@ fn describe(agent: &Agent) -> Description {
             ..TokenInfo::default()
         },
         capabilities: Some(agent.capabilities.clone()),
-        lost: Vec::new(),
+        accepted: agent.accepted.clone(),
         health: Health::Ok,
         journal_records: 0,
         clock: UnixMs(0),
@@ -380,8 +403,10 @@ fn apply(agent: &mut Agent, instance: &Instance, has_copy: bool) {
     let present = before.is_some_and(|report| {
         matches!(&report.observation, Observation::Present(found) if !found.objects.is_empty())
     }) || (before.is_none() && instance.adoption.is_some());
-    let is_stuck = intent.want != Want::Destroyed && !present && !has_copy;
-    let observation = if is_stuck || intent.want == Want::Destroyed {
+    let strategy = agent.capabilities.strategy(&intent.object);
+    let is_wanted = ObjectPlan::is_present(intent.want, strategy);
+    let is_stuck = is_wanted && !present && !has_copy;
+    let observation = if is_stuck || !is_wanted {
         Observation::Absent { same_label: vec![] }
     } else {
         Observation::Present(objects(instance))
@@ -402,7 +427,7 @@ fn apply(agent: &mut Agent, instance: &Instance, has_copy: bool) {
         }),
         proof_age_ms: 0,
         look_age_ms: 0,
-        strategy: Strategy::Flags,
+        strategy,
     };
     agent.held.insert(intent.version, report);
 }
@@ -419,6 +444,8 @@ pub(crate) fn objects(instance: &Instance) -> Found {
         usage: intent.object.usage_under(intent.want, class),
         sensitive: (class != ObjectClass::Public).then_some(true),
         extractable: (class != ObjectClass::Public).then_some(false),
+        modifiable: Some(true),
+        copyable: Some(true),
         bits: None,
         public_digest: None,
         fingerprint: None,

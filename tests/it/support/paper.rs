@@ -13,8 +13,7 @@ use lockstep::coordinator::store::Store;
 use lockstep::model::adoption::{Candidate, Examined};
 use lockstep::model::canonical::sha256;
 use lockstep::model::capabilities::Capabilities;
-use lockstep::model::capabilities::Strategy;
-use lockstep::model::desired::{Intent, Want};
+use lockstep::model::desired::{Intent, ObjectPlan, Want};
 use lockstep::model::difference::Reason;
 use lockstep::model::ids::{Epoch, KeyVersionId, KeystoreId};
 use lockstep::model::kek::KekNumber;
@@ -51,6 +50,8 @@ struct Agent {
     reports: BTreeMap<KeyVersionId, (Report, Monotonic)>,
     since: BTreeMap<KeyVersionId, Vec<(Reason, UnixMs)>>,
     unmanaged: Vec<ObjectFacts>,
+    can: Capabilities,
+    accepted: Option<Capabilities>,
 }
 
 impl PaperFleet {
@@ -76,6 +77,12 @@ impl PaperFleet {
             reports: BTreeMap::new(),
             since: BTreeMap::new(),
             unmanaged: Vec::new(),
+            can: Capabilities {
+                rfc5649: Some(0x210a),
+                oaep_hashes: vec![OaepHash::Sha1],
+                ..Capabilities::best()
+            },
+            accepted: None,
         };
         self.0.agents.lock().unwrap().insert(id, agent);
         id
@@ -99,6 +106,14 @@ impl PaperFleet {
 
     pub fn set_unmanaged(&self, id: KeystoreId, unmanaged: Vec<ObjectFacts>) {
         self.with(id, |agent| agent.unmanaged = unmanaged);
+    }
+
+    /// The token can do less from now on, and its agent tells of its keys by that.
+    pub fn lose(&self, id: KeystoreId, lose: impl FnOnce(&mut Capabilities)) {
+        self.with(id, |agent| {
+            agent.accepted = Some(agent.can.clone());
+            lose(&mut agent.can);
+        });
     }
 
     /// Changes what is on the token behind the agent's back.
@@ -138,7 +153,7 @@ impl PaperFleet {
                         report.applied == Some(intent.applied())
                     };
                     if !agent.reports.get(&intent.version).is_some_and(is_done) {
-                        let report = (obeyed(intent), Monotonic::now());
+                        let report = (obeyed(intent, &agent.can), Monotonic::now());
                         agent.reports.insert(intent.version, report);
                         agent.since.remove(&intent.version);
                     }
@@ -148,21 +163,24 @@ impl PaperFleet {
     }
 }
 
-fn obeyed(intent: &Intent) -> Report {
+fn obeyed(intent: &Intent, can: &Capabilities) -> Report {
+    let strategy = can.strategy(&intent.object);
     let operation = if intent.object.spec.class() == KeyClass::Secret {
         "C_EncryptInit"
     } else {
         "C_SignInit"
     };
     let (observation, answer) = match intent.want {
-        Want::Destroyed => (
+        Want::Destroyed | Want::Deactivated if !ObjectPlan::is_present(intent.want, strategy) => (
             Observation::Absent {
                 same_label: Vec::new(),
             },
             None,
         ),
         Want::Active => (holding(intent), Some("CKR_OK")),
-        Want::Deactivated => (holding(intent), Some("CKR_KEY_FUNCTION_NOT_PERMITTED")),
+        Want::Deactivated | Want::Destroyed => {
+            (holding(intent), Some("CKR_KEY_FUNCTION_NOT_PERMITTED"))
+        }
     };
     Report {
         version: intent.version,
@@ -176,7 +194,7 @@ fn obeyed(intent: &Intent) -> Report {
         }),
         proof_age_ms: 0,
         look_age_ms: 0,
-        strategy: Strategy::Flags,
+        strategy,
     }
 }
 
@@ -193,6 +211,8 @@ fn holding(intent: &Intent) -> Observation {
             usage: object.usage_under(intent.want, class),
             sensitive: (!is_public).then_some(true),
             extractable: (!is_public).then_some(false),
+            modifiable: Some(true),
+            copyable: Some(true),
             bits: Some(object.spec.bits()),
             public_digest: None,
             fingerprint: None,
@@ -221,12 +241,8 @@ impl Agent {
                 model: "A4".to_owned(),
                 ..TokenInfo::default()
             },
-            capabilities: Some(Capabilities {
-                rfc5649: Some(0x210a),
-                oaep_hashes: vec![OaepHash::Sha1],
-                ..Capabilities::best()
-            }),
-            lost: Vec::new(),
+            capabilities: Some(self.can.clone()),
+            accepted: self.accepted.clone(),
             health: self.health.clone(),
             journal_records: 0,
             clock: clock::unix_ms(),
@@ -338,8 +354,13 @@ impl Fleet for PaperFleet {
         })
     }
 
-    async fn probe(&self, keystore: KeystoreId, _accept: bool) -> Result<(), FleetError> {
-        self.with(keystore, |agent| agent.is_up.then_some(()).ok_or_else(down))
+    async fn probe(&self, keystore: KeystoreId, accept: bool) -> Result<(), FleetError> {
+        self.with(keystore, |agent| {
+            if accept {
+                agent.accepted = None;
+            }
+            agent.is_up.then_some(()).ok_or_else(down)
+        })
     }
 
     async fn examine(
@@ -367,6 +388,7 @@ impl Fleet for PaperFleet {
             connection: agent.connection(),
             health: agent.is_up.then(|| agent.health.clone()),
             report: known.map(|(report, looked)| Report {
+                strategy: report.strategy.max(agent.can.usual_strategy()),
                 look_age_ms: looked.elapsed_ms(),
                 proof_age_ms: looked.elapsed_ms(),
                 ..report.clone()
@@ -377,6 +399,10 @@ impl Fleet for PaperFleet {
             material_failure: None,
             since: agent.since.get(&version).cloned().unwrap_or_default(),
         }
+    }
+
+    fn description(&self, keystore: KeystoreId) -> Option<Arc<Description>> {
+        self.live_keystore(keystore).description
     }
 
     fn live_keystore(&self, keystore: KeystoreId) -> LiveKeystore {
@@ -395,7 +421,7 @@ impl Fleet for PaperFleet {
         LiveKeystore {
             connection: agent.connection(),
             health: agent.is_up.then(|| agent.health.clone()),
-            description: agent.is_up.then(|| agent.description(keystore)),
+            description: agent.is_up.then(|| Arc::new(agent.description(keystore))),
             unmanaged: agent.unmanaged.clone(),
             scan_age_ms: agent.is_up.then_some(40),
         }

@@ -279,3 +279,32 @@ fn what_is_ignored_is_left_alone_and_a_disabled_key_is_adopted_deactivated() {
     act(&fleet, &key, "/activate");
     encrypts(&fleet, "frankfurt", "0a").unwrap();
 }
+
+/// SoftHSM2 changes nothing of a fixed key, in a copy neither.
+#[test]
+fn what_could_never_be_disabled_is_not_adopted() {
+    let fleet = Fleet::start(&["home", "frankfurt"]);
+    let vault = fleet.furnish();
+    for (kind, [fixed, stuck]) in [("aes", ["0a", "0b"]), ("ec", ["0c", "0d"])] {
+        fleet.template(&vault, kind, kind, 256);
+        for (id, guard) in [
+            (fixed, &["--fixed"][..]),
+            (stuck, &["--fixed", "--uncopyable"]),
+        ] {
+            let label = format!("{kind}-{id}");
+            let named = ["--id", id, "--label", &label, "--kind", kind];
+            said(&fleet.outsider("frankfurt", "generate", &[&named[..], guard].concat()));
+            told(&fleet, "frankfurt", &label);
+            let before = seen(&fleet, "frankfurt");
+            let which = ["frankfurt", "--cka-id", id, "--template", kind];
+            let refused = lockstep(&fleet, &[&["keystore", "adopt"], &which[..]].concat());
+            assert_eq!(refused.status.code(), Some(3));
+            let why = String::from_utf8_lossy(&refused.stderr).into_owned();
+            assert!(why.contains("[not_modifiable]"), "{why}");
+            assert_eq!(seen(&fleet, "frankfurt"), before);
+        }
+        let found = told(&fleet, "frankfurt", &format!("{kind}-{stuck}"));
+        assert_eq!(found["obstacle"]["code"], "not_modifiable", "{found:#}");
+    }
+    assert_eq!(fleet.get("/api/v4/managed_keys")["total_count"], 0);
+}

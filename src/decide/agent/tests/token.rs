@@ -353,6 +353,8 @@ pub(crate) fn facts(object: &Object) -> ObjectFacts {
         usage: object.usage,
         sensitive: Some(true),
         extractable: Some(false),
+        modifiable: Some(true),
+        copyable: Some(true),
         bits: None,
         public_digest: None,
         fingerprint: None,

@@ -9,12 +9,13 @@ use crate::model::desired::{Instance, Want};
 use crate::model::difference::{HealedBy, Reason};
 use crate::model::finding::KeyFinding;
 use crate::model::key::Usage;
+use crate::model::live::Terms;
 use crate::model::material::Signed;
 use crate::model::observed::{Found, Observation};
 use crate::model::vault::UnixMs;
 
 /// An instance that was adopted as it is, with that protection.
-fn adopted(sensitive: bool, extractable: bool) -> (Instance, Found) {
+pub(crate) fn adopted(sensitive: bool, extractable: bool) -> (Instance, Found) {
     let mut instance = aes(Want::Active);
     let mut found = right(&instance);
     for facts in &mut found.objects {
@@ -83,8 +84,9 @@ fn what_is_lost_of_a_key_that_is_nowhere_else_no_sync_brings_back() {
             same_label: Vec::new(),
         };
     }
-    let healed =
-        |instance: &Instance| differences(instance, &live, UnixMs(0), LATE_MS)[0].healed_by;
+    let healed = |instance: &Instance| {
+        differences(instance, &live, &Terms::default(), UnixMs(0), LATE_MS)[0].healed_by
+    };
     assert_eq!(healed(&instance), HealedBy::Operator);
     if let Some(adoption) = &mut instance.adoption {
         adoption.in_repository = true;

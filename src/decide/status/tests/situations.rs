@@ -10,7 +10,7 @@ use crate::model::difference::{CausedBy, HealedBy, Reason, Status};
 use crate::model::ids::{Digest, Generation, KeyVersionId, KeystoreId, Revision};
 use crate::model::key::{Algorithm, DeactivatedUsage, KeySpec};
 use crate::model::keystore::Health;
-use crate::model::live::{Connection, Live};
+use crate::model::live::{Connection, Live, Terms};
 use crate::model::observed::{
     Fingerprint, FingerprintMethod, Found, ObjectClass, ObjectFacts, Observation, Proof, ProofKind,
 };
@@ -85,6 +85,8 @@ pub(crate) fn facts(instance: &Instance, class: ObjectClass) -> ObjectFacts {
             .usage_under(instance.intent.want, class),
         sensitive: (!is_public).then_some(true),
         extractable: (!is_public).then_some(false),
+        modifiable: Some(true),
+        copyable: Some(true),
         bits: None,
         public_digest: None,
         fingerprint: None,
@@ -152,8 +154,8 @@ pub(crate) fn check(
     expected: &str,
     reasons: &[(Reason, CausedBy, HealedBy)],
 ) {
-    let told = status(instance, live);
-    let why: Vec<_> = differences(instance, live, UnixMs(2_000), LATE_MS)
+    let told = status(instance, live, &Terms::default());
+    let why: Vec<_> = differences(instance, live, &Terms::default(), UnixMs(2_000), LATE_MS)
         .into_iter()
         .map(|d| (d.reason, d.caused_by, d.healed_by))
         .collect();
@@ -183,13 +185,16 @@ pub(crate) fn check_report(
 
 pub(crate) fn check_drift(instance: &Instance, found: Found, reasons: &[Reason]) {
     let live = live(instance, Observation::Present(found));
-    let told: Vec<Reason> = differences(instance, &live, UnixMs(2_000), LATE_MS)
+    let told: Vec<Reason> = differences(instance, &live, &Terms::default(), UnixMs(2_000), LATE_MS)
         .into_iter()
         .inspect(|d| assert_eq!(d.caused_by, CausedBy::OutOfBand))
         .map(|d| d.reason)
         .collect();
     assert_eq!(
-        (status(instance, &live).name(), told.as_slice()),
+        (
+            status(instance, &live, &Terms::default()).name(),
+            told.as_slice()
+        ),
         ("drift", reasons)
     );
 }

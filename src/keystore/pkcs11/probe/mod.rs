@@ -35,6 +35,7 @@ pub(crate) fn try_out(
         unextractable: objects::unextractable(session, &wrapper),
         digest_key: wrapper.digest_key,
         copy: objects::copy(session)?,
+        copy_fixed: objects::copy_fixed(session)?,
         duplicates: objects::duplicates(session)?,
         atomic_set: objects::atomic_set(session)?,
         sessions: objects::sessions(token),

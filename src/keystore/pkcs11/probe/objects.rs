@@ -83,6 +83,18 @@ pub(super) fn unextractable(session: &Session, wrapper: &Wrapper) -> Option<bool
 /// Whether a copy is another token object, with other attributes, that leaves the first as it was. NSS edits in place.
 pub(super) fn copy(session: &Session) -> Result<bool, TokenFailure> {
     let key = scratch(session, None)?;
+    copies(session, key)
+}
+
+/// The same of an object that cannot be changed. SoftHSM2 lets no attribute of its copy be another.
+pub(super) fn copy_fixed(session: &Session) -> Result<bool, TokenFailure> {
+    match scratch(session, Some(Attribute::flag(sys::CKA_MODIFIABLE, false))) {
+        Ok(key) => copies(session, key),
+        Err(_) => Ok(false),
+    }
+}
+
+fn copies(session: &Session, key: Handle) -> Result<bool, TokenFailure> {
     let changes = [
         Attribute::flag(sys::CKA_TOKEN, true),
         Attribute::flag(sys::CKA_ENCRYPT, true),
