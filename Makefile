@@ -43,6 +43,6 @@ test:
 
 # Figures, each beside its baseline in the same run.
 bench:
-	demo/install $(PACKAGES)
+	demo/install $(PACKAGES) gnutls-bin
 	cargo build --release --example outsider
 	cargo bench --bench bench

@@ -8,14 +8,19 @@
     reason = "baselines must not go through the agent's own layer"
 )]
 
+use std::cell::OnceCell;
 use std::path::Path;
 
 use cryptoki::context::{CInitializeArgs, CInitializeFlags, Pkcs11};
-use cryptoki::mechanism::Mechanism;
-use cryptoki::object::{Attribute, ObjectClass, ObjectHandle};
+use cryptoki::mechanism::rsa::{PkcsMgfType, PkcsOaepParams, PkcsOaepSource};
+use cryptoki::mechanism::{Mechanism, MechanismType};
+use cryptoki::object::{Attribute, KeyType, ObjectClass, ObjectHandle};
 use cryptoki::session::{Session, UserType};
 use cryptoki_sys as sys;
+use lockstep::model::job::{Generated, Wrapped};
+use lockstep::model::material::fingerprint_prefix;
 
+use crate::parts::material::plan;
 use crate::parts::tokens::Told;
 
 /// Attributes of one read, with the room for each.
@@ -73,6 +78,8 @@ pub struct Bare {
     module: Pkcs11,
     raw: sys::Pkcs11,
     sessions: Vec<Session>,
+    /// The key on each token that opens envelopes, once it was used.
+    transports: Vec<OnceCell<ObjectHandle>>,
 }
 
 impl Bare {
@@ -104,6 +111,7 @@ impl Bare {
             module,
             raw,
             sessions,
+            transports: tokens.iter().map(|_| OnceCell::new()).collect(),
         }
     }
 
@@ -127,30 +135,61 @@ impl Bare {
     pub fn inventory(&self, wanted: Wanted) -> usize {
         let session = self.sessions[0].handle();
         let handles = self.find_all(session);
-        let get = *self.raw.C_GetAttributeValue.as_ref().unwrap();
-        let mut buffers: Vec<Vec<u8>> = wanted.iter().map(|(_, room)| vec![0; *room]).collect();
-        let mut list: Vec<sys::CK_ATTRIBUTE> = Vec::with_capacity(wanted.len());
-        let mut labels = 0;
+        let mut read = Read::new(wanted);
         for handle in &handles {
-            list.clear();
-            for ((kind, room), buffer) in wanted.iter().zip(&mut buffers) {
-                list.push(sys::CK_ATTRIBUTE {
-                    type_: *kind,
-                    pValue: buffer.as_mut_ptr().cast(),
-                    ulValueLen: *room as sys::CK_ULONG,
-                });
-            }
-            let count = list.len() as sys::CK_ULONG;
-            // SAFETY: each attribute leads into a buffer of its stated length, which outlives the call.
-            let rv = unsafe { get(session, *handle, list.as_mut_ptr(), count) };
-            assert!(
-                rv == sys::CKR_OK || rv == sys::CKR_ATTRIBUTE_TYPE_INVALID,
-                "{rv:#x}"
-            );
-            labels += usize::from(list[3].ulValueLen > 0);
+            read.one(&self.raw, session, *handle);
         }
-        assert_eq!(labels, handles.len());
-        labels
+        handles.len()
+    }
+
+    /// Nothing on that token has the key's id or its label.
+    pub fn look(&self, token: usize, number: usize) {
+        for name in [
+            Attribute::Id(key_id(number)),
+            Attribute::Label(label(number)),
+        ] {
+            let found = self.sessions[token].find_objects(&[name, Attribute::Token(true)]);
+            assert_eq!(found.unwrap(), []);
+        }
+    }
+
+    /// Opens an envelope to a disabled key on that token: all that it takes, and nothing looked at.
+    pub fn unwrap(&self, token: usize, number: usize, envelope: &Wrapped) -> ObjectHandle {
+        let session = &self.sessions[token];
+        let transport = *self.transports[token].get_or_init(|| find_transport(session));
+        let oaep = Mechanism::RsaPkcsOaep(PkcsOaepParams::new(
+            MechanismType::SHA1,
+            PkcsMgfType::MGF1_SHA1,
+            PkcsOaepSource::empty(),
+        ));
+        let ephemeral = session
+            .unwrap_key(&oaep, transport, &envelope.wrapped_kek, &ephemeral_key())
+            .unwrap();
+        let mechanism = Mechanism::AesKeyWrapPad;
+        let template = unwrapped_key(number);
+        let key = session
+            .unwrap_key(&mechanism, ephemeral, &envelope.wrapped_key, &template)
+            .unwrap();
+        session.destroy_object(ephemeral).unwrap();
+        key
+    }
+
+    /// The new key is the right one, its use is refused, and the token lists it.
+    pub fn verify(&self, token: usize, number: usize, key: ObjectHandle, born: &Generated) {
+        let session = &self.sessions[token];
+        Read::new(OF_ANY_KEY).one(&self.raw, session.handle(), key.handle());
+        let plan = plan(number);
+        let prefix = fingerprint_prefix("secret key", sys::CKK_AES, plan.spec.bits(), &plan.salt);
+        session.digest_init(&Mechanism::Sha256).unwrap();
+        session.digest_update(&prefix).unwrap();
+        session.digest_key(key).unwrap();
+        let digest = session.digest_final().unwrap();
+        assert_eq!(digest.as_slice(), born.fingerprint.value.0);
+        let tried = session.encrypt_init(&Mechanism::AesEcb, key);
+        assert!(tried.is_err());
+        let by_id = [Attribute::Id(key_id(number)), Attribute::Token(true)];
+        assert_eq!(session.find_objects(&by_id).unwrap(), [key]);
+        Read::new(OF_ANY_KEY).one(&self.raw, session.handle(), key.handle());
     }
 
     fn find_all(&self, session: sys::CK_SESSION_HANDLE) -> Vec<sys::CK_OBJECT_HANDLE> {
@@ -194,6 +233,59 @@ impl Bare {
     }
 }
 
+/// Reads objects with one call each.
+struct Read {
+    wanted: Wanted,
+    buffers: Vec<Vec<u8>>,
+    list: Vec<sys::CK_ATTRIBUTE>,
+}
+
+impl Read {
+    fn new(wanted: Wanted) -> Self {
+        Self {
+            wanted,
+            buffers: wanted.iter().map(|(_, room)| vec![0; *room]).collect(),
+            list: Vec::with_capacity(wanted.len()),
+        }
+    }
+
+    fn one(
+        &mut self,
+        raw: &sys::Pkcs11,
+        session: sys::CK_SESSION_HANDLE,
+        object: sys::CK_OBJECT_HANDLE,
+    ) {
+        let get = *raw.C_GetAttributeValue.as_ref().unwrap();
+        self.list.clear();
+        for ((kind, room), buffer) in self.wanted.iter().zip(&mut self.buffers) {
+            self.list.push(sys::CK_ATTRIBUTE {
+                type_: *kind,
+                pValue: buffer.as_mut_ptr().cast(),
+                ulValueLen: *room as sys::CK_ULONG,
+            });
+        }
+        let count = self.list.len() as sys::CK_ULONG;
+        // SAFETY: each attribute leads into a buffer of its stated length, which outlives the call.
+        let rv = unsafe { get(session, object, self.list.as_mut_ptr(), count) };
+        assert!(
+            rv == sys::CKR_OK || rv == sys::CKR_ATTRIBUTE_TYPE_INVALID,
+            "{rv:#x}"
+        );
+        assert!(self.list[3].ulValueLen > 0, "an object without a label");
+    }
+}
+
+fn find_transport(session: &Session) -> ObjectHandle {
+    let found = session
+        .find_objects(&[
+            Attribute::Class(ObjectClass::PRIVATE_KEY),
+            Attribute::Label(b"lockstep-transport".to_vec()),
+        ])
+        .unwrap();
+    assert_eq!(found.len(), 1);
+    found[0]
+}
+
 fn find_key(session: &Session, number: usize) -> ObjectHandle {
     let found = session
         .find_objects(&[
@@ -225,6 +317,11 @@ pub fn key_id(number: usize) -> Vec<u8> {
     id
 }
 
+/// CKA_LABEL of a key.
+fn label(number: usize) -> Vec<u8> {
+    format!("orders-production-{number:06}").into_bytes()
+}
+
 fn key_template(number: usize) -> Vec<Attribute> {
     let mut template = vec![
         Attribute::Token(true),
@@ -233,8 +330,35 @@ fn key_template(number: usize) -> Vec<Attribute> {
         Attribute::Extractable(false),
         Attribute::ValueLen(32.into()),
         Attribute::Id(key_id(number)),
-        Attribute::Label(format!("orders-production-{number:06}").into_bytes()),
+        Attribute::Label(label(number)),
     ];
     template.extend(usage(false));
     template
+}
+
+/// The same for a key that is unwrapped: its kind is said, and its length is not.
+fn unwrapped_key(number: usize) -> Vec<Attribute> {
+    let mut template = key_template(number);
+    template.retain(|attribute| !matches!(attribute, Attribute::ValueLen(_)));
+    template.extend([
+        Attribute::Class(ObjectClass::SECRET_KEY),
+        Attribute::KeyType(KeyType::AES),
+        Attribute::Copyable(false),
+    ]);
+    template
+}
+
+/// The session object that opens the inner wrapping.
+fn ephemeral_key() -> Vec<Attribute> {
+    vec![
+        Attribute::Class(ObjectClass::SECRET_KEY),
+        Attribute::KeyType(KeyType::AES),
+        Attribute::Token(false),
+        Attribute::Private(true),
+        Attribute::Sensitive(true),
+        Attribute::Extractable(false),
+        Attribute::Encrypt(false),
+        Attribute::Decrypt(false),
+        Attribute::Unwrap(true),
+    ]
 }

@@ -1,18 +1,20 @@
-//! A full inventory of one token: by the agent's module host, by the cheapest C calls, by `pkcs11-tool -O`.
+//! A full inventory of one token: by the agent's module host, by the cheapest C calls, by `pkcs11-tool -O` and by
+//! `p11tool --list-all`.
 //!
-//! The cheapest calls run in this process, which is loaded and logged in: no pipe, nothing decoded, nothing kept. The host
+//! The tools are timed beside a host that starts from nothing as they do. The cheapest calls run in this process, which is loaded and logged in: no pipe, nothing decoded, nothing kept. The host
 //! is a child process that is loaded and logged in as well; its time ends when the inventory has arrived here, decoded.
 
+use std::process::Output;
+
+use lockstep::clock::Monotonic;
 use lockstep::keystore::host::handle::HostHandle;
-use lockstep::keystore::host::protocol::deadline;
-use lockstep::model::capabilities::Strategy;
 use lockstep::model::desired::ObjectPlan;
-use lockstep::model::job::{Glance, SURVEY_PLANS_MAX, Slice, TokenAnswer, TokenJob, TokenOutcome};
-use lockstep::model::key::{Algorithm, DeactivatedUsage, KeySpec, UsageSet};
+use lockstep::model::job::{Glance, SURVEY_PLANS_MAX, Slice, TokenAnswer, TokenJob};
 use lockstep::model::observed::{Found, ObjectFacts};
 use tokio::runtime::Runtime;
 
-use crate::parts::calls::{Bare, OF_ANY_KEY, OF_SECRET_KEY, key_id};
+use crate::parts::calls::{Bare, OF_ANY_KEY, OF_SECRET_KEY};
+use crate::parts::material::plan;
 use crate::parts::table::Table;
 use crate::parts::tokens;
 use crate::support::softhsm::{SoftHsm, Token};
@@ -33,19 +35,43 @@ pub fn run(keys: usize) {
         .status()
         .unwrap();
     assert!(ended.success());
-    tool(&token, keys);
+    tools(&token, keys);
 }
 
-fn tool(token: &Token, keys: usize) {
-    let title = format!("(b) {keys} keys by pkcs11-tool -O, process and all");
+fn tools(token: &Token, keys: usize) {
+    let title = format!("(b) inventory of {keys} AES keys, each time from nothing");
     let mut table = Table::new(&title, "ms");
-    let row = table.row("pkcs11-tool -O", None);
-    for _ in 0..if keys > 5_000 { 2 } else { 4 } {
-        let listed = table.time(row, || token.pkcs11_tool(&["-O"]));
-        let text = String::from_utf8(listed.stdout).unwrap();
-        assert_eq!(text.matches("orders-production-").count(), keys);
+    let opensc = table.row("pkcs11-tool -O", None);
+    let gnutls = table.row("p11tool --list-all", None);
+    let label = "module host: start, load, login, Scan";
+    let ours = [opensc, gnutls].map(|tool| table.row(label, Some(tool)));
+    let runtime = Runtime::new().unwrap();
+    let _inside = runtime.enter();
+    for _ in 0..if keys > 5_000 { 3 } else { 5 } {
+        let listed = table.time(opensc, || token.pkcs11_tool(&["-O"]));
+        assert_eq!(count(&listed, "label:"), keys);
+        let listed = table.time(gnutls, || token.p11tool(&["--list-all"]));
+        assert_eq!(count(&listed, "Label:"), keys);
+        let host = tokens::host(&token.module, &token.into());
+        let start = Monotonic::now();
+        scan(&runtime, &host, keys);
+        for row in ours {
+            table.note(row, start.elapsed().as_secs_f64() * 1000.0);
+        }
+        tokens::stop(&runtime, &host);
     }
     table.print();
+}
+
+/// How many keys a tool has listed.
+fn count(listed: &Output, before_label: &str) -> usize {
+    assert!(listed.status.success(), "{listed:?}");
+    let text = String::from_utf8_lossy(&listed.stdout);
+    let is_key = |line: &&str| {
+        let label = line.trim().strip_prefix(before_label);
+        label.is_some_and(|label| label.contains("orders-production-"))
+    };
+    text.lines().filter(is_key).count()
 }
 
 /// The part that loads the module.
@@ -63,7 +89,6 @@ pub fn inside(words: &[String]) {
     let cpu = table.row("agent's module host: CPU time of its process", None);
     let one = table.row("agent's module host: Inspect of one key", None);
     let all = table.row("agent's module host: Surveys of all keys", Some(any));
-    let cold = table.row("module host from nothing: start, load, login, Scan", None);
     let enter = runtime.enter();
     let warm = tokens::host(&module, token);
     scan(&runtime, &warm, keys);
@@ -75,55 +100,30 @@ pub fn inside(words: &[String]) {
         table.time(all, || survey_all(&runtime, &warm, &met));
         assert_eq!(table.time(secret, || bare.inventory(OF_SECRET_KEY)), keys);
     }
-    for _ in 0..3 {
-        let host = tokens::host(&module, token);
-        table.time(cold, || scan(&runtime, &host, keys));
-        stop(&runtime, &host);
-    }
     table.print();
-    stop(&runtime, &warm);
+    tokens::stop(&runtime, &warm);
     drop(enter);
     bare.close();
 }
 
-/// Scans, in slices as the agent does.
-fn scan(runtime: &Runtime, host: &HostHandle, keys: usize) -> Slice {
-    let mut all = Slice::default();
-    let mut job = TokenJob::Scan;
-    loop {
-        let limit = deadline(&job);
-        let outcome = runtime.block_on(host.perform(job, limit));
-        job = TokenJob::ScanOn;
-        if let TokenOutcome::Done(TokenAnswer::Inventory(inventory)) = outcome {
-            all.add(inventory.rest);
-            assert_eq!((all.objects.len(), all.unreadable), (keys, 0));
-            return all;
-        }
-        let TokenOutcome::Done(TokenAnswer::Slice(slice)) = outcome else {
-            panic!("{outcome:?}");
-        };
-        all.add(slice);
-    }
-}
-
 /// Looks at one key by a search.
 fn inspect(runtime: &Runtime, host: &HostHandle) {
-    let job = TokenJob::Inspect(plan(0));
-    let limit = deadline(&job);
-    let outcome = runtime.block_on(host.perform(job, limit));
-    let TokenOutcome::Done(TokenAnswer::Found(found)) = outcome else {
-        panic!("{outcome:?}");
-    };
+    let found = tokens::found(tokens::ask(runtime, host, TokenJob::Inspect(plan(0))));
     assert!(found.fingerprint.is_some());
+}
+
+/// Scans, in slices as the agent does.
+fn scan(runtime: &Runtime, host: &HostHandle, keys: usize) -> Slice {
+    let all = tokens::scan(runtime, host);
+    assert_eq!((all.objects.len(), all.unreadable), (keys, 0));
+    all
 }
 
 /// Looks at these as the agent does; gives how many there was time for. Each must be met, with its fingerprint.
 fn survey(runtime: &Runtime, host: &HostHandle, glances: &[Glance]) -> usize {
     let job = TokenJob::Survey(glances.to_vec());
-    let limit = deadline(&job);
-    let outcome = runtime.block_on(host.perform(job, limit));
-    let TokenOutcome::Done(TokenAnswer::Surveyed(found)) = outcome else {
-        panic!("{outcome:?}");
+    let TokenAnswer::Surveyed(found) = tokens::ask(runtime, host, job) else {
+        panic!("nothing was surveyed");
     };
     let is_known = |found: &Option<Found>| found.as_ref().unwrap().fingerprint.is_some();
     assert!(found.iter().all(is_known));
@@ -145,22 +145,4 @@ fn survey_all(runtime: &Runtime, host: &HostHandle, met: &Slice) {
         let reached = survey(runtime, host, &rest[..most]);
         rest = &rest[reached..];
     }
-}
-
-fn plan(number: usize) -> ObjectPlan {
-    ObjectPlan {
-        cka_id: key_id(number),
-        label: format!("orders-production-{number:06}"),
-        spec: KeySpec::new(Algorithm::Aes, 256).unwrap(),
-        usage: UsageSet::NONE,
-        deactivated_usage: DeactivatedUsage::None,
-        salt: vec![7; 32],
-        strategy: Strategy::Flags,
-    }
-}
-
-fn stop(runtime: &Runtime, host: &HostHandle) {
-    let limit = deadline(&TokenJob::Stop);
-    let stopped = runtime.block_on(host.perform(TokenJob::Stop, limit));
-    assert_eq!(stopped, TokenOutcome::Done(TokenAnswer::Stopping));
 }

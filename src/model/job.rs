@@ -221,7 +221,7 @@ pub struct Ran {
     pub failure: Option<TokenFailure>,
     /// The proof, if the steps asked for one.
     pub proof: Option<Proof>,
-    /// The read-back: from a fresh search after the last step.
+    /// The read-back: from a fresh search after the last step that changed anything.
     pub found: Found,
 }
 

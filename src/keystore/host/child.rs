@@ -3,6 +3,7 @@
 
 use std::ffi::CStr;
 use std::fs::File;
+use std::io::BufReader;
 use std::os::fd::OwnedFd;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -119,10 +120,12 @@ fn serve(
 }
 
 fn read_requests(
-    mut requests: File,
+    requests: File,
     jobs: &SyncSender<Result<Request, FrameError>>,
     orphaned: &AtomicBool,
 ) {
+    // One read for a short request. The setup was read without: its PIN would stay in the buffer.
+    let mut requests = BufReader::new(requests);
     while let Some(request) = frame::read(&mut requests).transpose() {
         let garbled = request.is_err();
         if jobs.send(request).is_err() || garbled {

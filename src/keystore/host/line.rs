@@ -4,7 +4,7 @@ use std::io;
 use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
-use tokio::io::AsyncWriteExt as _;
+use tokio::io::{AsyncWriteExt as _, BufReader};
 use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 use tokio::sync::mpsc;
 use tokio::time::timeout;
@@ -134,7 +134,9 @@ fn describe(status: io::Result<ExitStatus>) -> String {
     }
 }
 
-async fn read_answers(mut pipe: ChildStdout, answers: mpsc::Sender<Result<Answer, FrameError>>) {
+async fn read_answers(pipe: ChildStdout, answers: mpsc::Sender<Result<Answer, FrameError>>) {
+    // A short answer comes by one read: length and body have a call each without.
+    let mut pipe = BufReader::new(pipe);
     while let Some(answer) = frame::receive(&mut pipe).await.transpose() {
         let garbled = answer.is_err();
         if answers.send(answer).await.is_err() || garbled {

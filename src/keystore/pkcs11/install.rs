@@ -10,7 +10,7 @@ use crate::keystore::pkcs11::generate::hidden_class;
 use crate::keystore::pkcs11::inspect::{is_complete, namesakes, objects_of};
 use crate::keystore::pkcs11::mechanism;
 use crate::keystore::pkcs11::names::{SCRATCH, named};
-use crate::keystore::pkcs11::object::{Object, class_number, discard, find, usage_attributes};
+use crate::keystore::pkcs11::object::{Object, class_number, discard, usage_attributes};
 use crate::keystore::pkcs11::raw::{Handle, Session};
 use crate::keystore::pkcs11::rewrap::public_part;
 use crate::keystore::pkcs11::spki::PublicPart;
@@ -24,16 +24,34 @@ use crate::model::job::{FailureKind, RunJob, TokenFailure, Wrapped};
 use crate::model::key::{Usage, UsageSet};
 use crate::model::observed::{Fingerprint, FingerprintMethod, ObjectClass};
 
+/// What an install leaves: proved, and found by a search after the last change.
+#[derive(Debug)]
+pub(crate) struct Installed {
+    /// The objects.
+    pub(crate) objects: Vec<Object>,
+    /// Whether that search told nothing else under the CKA_ID: then it is as good as a read-back.
+    pub(crate) is_all: bool,
+}
+
+impl Installed {
+    fn adopted(there: Vec<Object>) -> Self {
+        Self {
+            objects: there,
+            is_all: true,
+        }
+    }
+}
+
 /// Makes the objects, or adopts what an earlier try left complete (promises R14).
 pub(crate) fn install(
     token: &mut Pkcs11Token,
     session: &Session,
     job: &RunJob,
-) -> Result<Vec<Object>, TokenFailure> {
+) -> Result<Installed, TokenFailure> {
     let plan = &job.object;
     let there = objects_of(session, plan)?;
     if let Some(adopted) = settle(token, session, job, there)? {
-        return Ok(adopted);
+        return Ok(Installed::adopted(adopted));
     }
     free_label(session, job)?;
     let wrapped = material(job)?;
@@ -192,7 +210,7 @@ fn verify(
     job: &RunJob,
     made: &[Handle],
     shape: Shape,
-) -> Result<Vec<Object>, TokenFailure> {
+) -> Result<Installed, TokenFailure> {
     let plan = &job.object;
     let mut objects = Vec::with_capacity(made.len());
     for handle in made {
@@ -217,16 +235,25 @@ fn verify(
             "the unwrapped key is another one; it was destroyed",
         ));
     }
-    check_listed(session, plan, made)?;
-    Ok(objects)
+    listed(session, plan, made)
 }
 
-/// A token that shows an old inventory would be given the same key again and again.
-fn check_listed(session: &Session, plan: &ObjectPlan, made: &[Handle]) -> Result<(), TokenFailure> {
-    let by_id = Attribute::bytes(sys::CKA_ID, plan.cka_id.as_slice());
-    let listed = find(session, &[by_id, Attribute::flag(sys::CKA_TOKEN, true)])?;
-    if made.iter().all(|handle| listed.contains(handle)) {
-        return Ok(());
+/// The objects that were made, as a search tells them: a token that shows an old inventory would be given the same key
+/// again and again.
+fn listed(
+    session: &Session,
+    plan: &ObjectPlan,
+    made: &[Handle],
+) -> Result<Installed, TokenFailure> {
+    let listed = objects_of(session, plan)?;
+    let (objects, others): (Vec<Object>, Vec<Object>) = listed
+        .into_iter()
+        .partition(|object| made.contains(&object.facts.handle));
+    if objects.len() == made.len() {
+        return Ok(Installed {
+            objects,
+            is_all: others.is_empty(),
+        });
     }
     Err(failure(
         FailureKind::Retry,
@@ -333,7 +360,7 @@ pub(crate) fn bring(
     token: &mut Pkcs11Token,
     session: &Session,
     job: &RunJob,
-) -> Result<Vec<Object>, TokenFailure> {
+) -> Result<Installed, TokenFailure> {
     let plan = &job.object;
     let there = objects_of(session, plan)?;
     if !there.is_empty() {
@@ -344,7 +371,7 @@ pub(crate) fn bring(
         let right = fingerprint::of_objects(token, &there, plan.spec, &plan.salt)
             .is_ok_and(|found| found == job.fingerprint);
         if right && there.iter().all(usable) {
-            return Ok(there);
+            return Ok(Installed::adopted(there));
         }
         return Err(refused("install", "objects with the CKA_ID are there"));
     }

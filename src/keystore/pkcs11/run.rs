@@ -7,7 +7,7 @@ use crate::keystore::pkcs11::identify::check_absence;
 use crate::keystore::pkcs11::inspect::{
     fingerprint_of, found, is_complete, objects_of, same_label,
 };
-use crate::keystore::pkcs11::install::{bring, install};
+use crate::keystore::pkcs11::install::{Installed, bring, install};
 use crate::keystore::pkcs11::names::check_plan;
 use crate::keystore::pkcs11::object::{Object, usage_attributes};
 use crate::keystore::pkcs11::prove;
@@ -28,6 +28,7 @@ pub(crate) fn run(token: &mut Pkcs11Token, job: &RunJob) -> Result<Ran, TokenFai
         token,
         job,
         objects: None,
+        found_all: false,
         proved: None,
         proof: None,
     };
@@ -43,6 +44,7 @@ pub(crate) fn run(token: &mut Pkcs11Token, job: &RunJob) -> Result<Ran, TokenFai
     if stopped.is_some() {
         // A call that failed may have left its operation open.
         running.session = running.token.session()?;
+        running.found_all = false;
     }
     let found = running.read_back()?;
     Ok(Ran {
@@ -59,6 +61,8 @@ struct Running<'r> {
     job: &'r RunJob,
     /// The instance's objects as last read in this job.
     objects: Option<Vec<Object>>,
+    /// Whether they are all that a search found after the last change: no other read-back is needed then.
+    found_all: bool,
     /// The fingerprint of exactly these objects, had in this job.
     proved: Option<(Vec<Handle>, Fingerprint)>,
     proof: Option<Proof>,
@@ -66,17 +70,16 @@ struct Running<'r> {
 
 impl Running<'_> {
     fn step(&mut self, step: &Step) -> Result<(), TokenFailure> {
+        self.found_all &= matches!(step, Step::ProveEnabled | Step::ProveDisabled);
         match step {
             Step::Install => {
-                let objects = install(self.token, &self.session, self.job)?;
-                self.proved = Some((handles(&objects), self.job.fingerprint));
-                self.objects = Some(objects);
+                let installed = install(self.token, &self.session, self.job)?;
+                self.installed(installed);
                 Ok(())
             }
             Step::InstallEnabled => {
-                let objects = bring(self.token, &self.session, self.job)?;
-                self.proved = Some((handles(&objects), self.job.fingerprint));
-                self.objects = Some(objects);
+                let installed = bring(self.token, &self.session, self.job)?;
+                self.installed(installed);
                 Ok(())
             }
             Step::SetUsage { class, usage } => self.set_usage(*class, usage.for_class(*class)),
@@ -107,6 +110,12 @@ impl Running<'_> {
                 Ok(())
             }
         }
+    }
+
+    fn installed(&mut self, installed: Installed) {
+        self.proved = Some((handles(&installed.objects), self.job.fingerprint));
+        self.objects = Some(installed.objects);
+        self.found_all = installed.is_all;
     }
 
     /// The objects: from the hints where each still is what it was, else by a search.
@@ -238,10 +247,13 @@ impl Running<'_> {
         Ok(())
     }
 
-    /// From a fresh search.
+    /// From a search after the last change.
     fn read_back(&mut self) -> Result<Found, TokenFailure> {
         let plan = &self.job.object;
-        let objects = objects_of(&self.session, plan)?;
+        let objects = match self.objects.take() {
+            Some(objects) if self.found_all => objects,
+            Some(_) | None => objects_of(&self.session, plan)?,
+        };
         if objects.is_empty() {
             check_absence(self.token, &self.session)?;
         }

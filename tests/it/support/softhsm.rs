@@ -127,6 +127,20 @@ impl Token {
             .expect("pkcs11-tool is missing: apt-get install opensc")
     }
 
+    /// Runs GnuTLS's `p11tool` on the token, logged in; the PIN goes by the environment of that one process.
+    pub fn p11tool(&self, args: &[&str]) -> Output {
+        let pin = std::fs::read_to_string(&self.pin_file).expect("the PIN file");
+        let provider = format!("--provider={}", self.module.display());
+        Command::new("p11tool")
+            .args(["--batch", &provider, "--login"])
+            .args(args)
+            .arg(format!("pkcs11:token={}", self.label))
+            .env("GNUTLS_PIN", pin)
+            .envs(&self.env)
+            .output()
+            .expect("p11tool is missing: apt-get install gnutls-bin")
+    }
+
     /// Runs `examples/outsider` on the token: what somebody else does to it.
     pub fn outsider(&self, args: &[&str]) -> Output {
         let init_args = self.init_args.as_deref();
