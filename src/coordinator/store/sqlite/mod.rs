@@ -14,6 +14,7 @@ pub mod delete;
 pub mod failure;
 pub mod instance;
 pub mod lock;
+pub mod memory;
 pub mod query;
 pub mod reader;
 pub mod record;
@@ -25,6 +26,7 @@ pub mod writer;
 use std::fs::{OpenOptions, Permissions};
 use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
+use std::sync::Mutex;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -124,9 +126,20 @@ pub struct Settings {
 #[derive(Debug)]
 pub struct SqliteStore {
     path: PathBuf,
-    // Readers end before the writer, so that the writer's connection is the last: it empties the WAL.
-    readers: Readers,
-    writer: Writer,
+    doors: Doors,
+}
+
+/// Where statements are carried out.
+#[derive(Debug)]
+enum Doors {
+    /// On a file, by threads.
+    Threads {
+        // Readers end before the writer, so that the writer's connection is the last: it empties the WAL.
+        readers: Readers,
+        writer: Writer,
+    },
+    /// In memory, by the caller.
+    Memory(Mutex<Connection>),
 }
 
 impl SqliteStore {
@@ -157,9 +170,59 @@ impl SqliteStore {
         })?;
         Ok(Self {
             path: path.to_owned(),
-            readers,
-            writer,
+            doors: Doors::Threads { readers, writer },
         })
+    }
+
+    /// A store of the same statements in memory, for simulations: no thread, no disk, and every answer is there at once.
+    ///
+    /// # Errors
+    /// SQLite's.
+    pub fn in_memory() -> Result<Self, OpenError> {
+        let path = PathBuf::from(":memory:");
+        let connection = memory::open().map_err(|source| OpenError::Sql {
+            path: path.clone(),
+            source,
+        })?;
+        schema::migrate(&connection, &path)?;
+        Ok(Self {
+            path,
+            doors: Doors::Memory(Mutex::new(connection)),
+        })
+    }
+
+    /// Another store in memory with what this one in memory holds now: a backup, or what one was restored from.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`], also for a store that is a file.
+    pub fn copy_in_memory(&self) -> Result<Self, StoreError> {
+        let Doors::Memory(connection) = &self.doors else {
+            return Err(failure::because("the store is a file: back it up"));
+        };
+        Ok(Self {
+            path: self.path.clone(),
+            doors: Doors::Memory(Mutex::new(memory::copy(connection)?)),
+        })
+    }
+
+    /// Runs a query in a snapshot of its own.
+    async fn read<T, F>(&self, query: F) -> Result<T, StoreError>
+    where
+        T: Send + 'static,
+        F: FnOnce(&Connection) -> Result<T, StoreError> + Send + 'static,
+    {
+        match &self.doors {
+            Doors::Threads { readers, .. } => readers.run(query).await,
+            Doors::Memory(connection) => memory::read(connection, query),
+        }
+    }
+
+    /// Does work and answers when it is durable, as far as anything here is.
+    async fn write(&self, work: Work) -> Result<Answer, StoreError> {
+        match &self.doors {
+            Doors::Threads { writer, .. } => writer.run(work).await,
+            Doors::Memory(connection) => memory::write(connection, &work),
+        }
     }
 
     /// Writes a consistent copy to a new file (mode 0600) while the store goes on working.
@@ -239,7 +302,7 @@ fn prepare(connection: &Connection) -> rusqlite::Result<()> {
 #[async_trait]
 impl Store for SqliteStore {
     async fn commit(&self, change: Change) -> Result<Option<OperationRecord>, StoreError> {
-        match self.writer.run(Work::Commit(Encoded::new(change)?)).await? {
+        match self.write(Work::Commit(Encoded::new(change)?)).await? {
             Answer::Earlier(record) => Ok(Some(record)),
             Answer::Done => Ok(None),
             Answer::Term(_) => Err(failure::because("the writer mixed up its answers")),
@@ -248,13 +311,11 @@ impl Store for SqliteStore {
 
     async fn operation(&self, key: &str) -> Result<Option<OperationRecord>, StoreError> {
         let key = key.to_owned();
-        self.readers
-            .run(move |sql| query::operation(sql, &key))
-            .await
+        self.read(move |sql| query::operation(sql, &key)).await
     }
 
     async fn vault(&self, id: VaultId) -> Result<Option<Vault>, StoreError> {
-        self.readers.run(move |sql| query::vault(sql, id)).await
+        self.read(move |sql| query::vault(sql, id)).await
     }
 
     async fn vault_list(
@@ -262,19 +323,16 @@ impl Store for SqliteStore {
         name: Option<String>,
         page: Page,
     ) -> Result<Paged<Vault>, StoreError> {
-        self.readers
-            .run(move |sql| query::vault_list(sql, name.as_deref(), page))
+        self.read(move |sql| query::vault_list(sql, name.as_deref(), page))
             .await
     }
 
     async fn vault_counts(&self, id: VaultId) -> Result<[u64; 3], StoreError> {
-        self.readers
-            .run(move |sql| query::vault_counts(sql, id))
-            .await
+        self.read(move |sql| query::vault_counts(sql, id)).await
     }
 
     async fn template(&self, id: TemplateId) -> Result<Option<KeyTemplate>, StoreError> {
-        self.readers.run(move |sql| query::template(sql, id)).await
+        self.read(move |sql| query::template(sql, id)).await
     }
 
     async fn template_by_name(
@@ -283,8 +341,7 @@ impl Store for SqliteStore {
         name: &str,
     ) -> Result<Option<KeyTemplate>, StoreError> {
         let name = name.to_owned();
-        self.readers
-            .run(move |sql| query::template_by_name(sql, vault, &name))
+        self.read(move |sql| query::template_by_name(sql, vault, &name))
             .await
     }
 
@@ -294,13 +351,12 @@ impl Store for SqliteStore {
         name: Option<String>,
         page: Page,
     ) -> Result<Paged<KeyTemplate>, StoreError> {
-        self.readers
-            .run(move |sql| query::template_list(sql, vault, name.as_deref(), page))
+        self.read(move |sql| query::template_list(sql, vault, name.as_deref(), page))
             .await
     }
 
     async fn keystore(&self, id: KeystoreId) -> Result<Option<KeystoreRecord>, StoreError> {
-        self.readers.run(move |sql| query::keystore(sql, id)).await
+        self.read(move |sql| query::keystore(sql, id)).await
     }
 
     async fn keystore_list(
@@ -309,13 +365,12 @@ impl Store for SqliteStore {
         group: Option<String>,
         page: Page,
     ) -> Result<Paged<KeystoreRecord>, StoreError> {
-        self.readers
-            .run(move |sql| query::keystore_list(sql, vault, group.as_deref(), page))
+        self.read(move |sql| query::keystore_list(sql, vault, group.as_deref(), page))
             .await
     }
 
     async fn key(&self, id: KeyId) -> Result<Option<ManagedKey>, StoreError> {
-        self.readers.run(move |sql| query::key(sql, id)).await
+        self.read(move |sql| query::key(sql, id)).await
     }
 
     async fn key_list(
@@ -323,20 +378,16 @@ impl Store for SqliteStore {
         filter: KeyFilter,
         page: Page,
     ) -> Result<Paged<ManagedKey>, StoreError> {
-        self.readers
-            .run(move |sql| query::key_list(sql, &filter, page))
+        self.read(move |sql| query::key_list(sql, &filter, page))
             .await
     }
 
     async fn key_instances(&self, id: KeyId) -> Result<Vec<Instance>, StoreError> {
-        self.readers
-            .run(move |sql| query::key_instances(sql, id))
-            .await
+        self.read(move |sql| query::key_instances(sql, id)).await
     }
 
     async fn keystore_instances(&self, id: KeystoreId) -> Result<Vec<InstanceRow>, StoreError> {
-        self.readers
-            .run(move |sql| query::keystore_instances(sql, id))
+        self.read(move |sql| query::keystore_instances(sql, id))
             .await
     }
 
@@ -345,21 +396,16 @@ impl Store for SqliteStore {
         vault: VaultId,
         material: Fingerprint,
     ) -> Result<Vec<ManagedKey>, StoreError> {
-        self.readers
-            .run(move |sql| adoption::keys_of(sql, vault, material))
+        self.read(move |sql| adoption::keys_of(sql, vault, material))
             .await
     }
 
     async fn adopted(&self, keystore: KeystoreId) -> Result<Vec<AdoptedId>, StoreError> {
-        self.readers
-            .run(move |sql| adoption::adopted(sql, keystore))
-            .await
+        self.read(move |sql| adoption::adopted(sql, keystore)).await
     }
 
     async fn ignored(&self, keystore: KeystoreId) -> Result<Vec<Ignored>, StoreError> {
-        self.readers
-            .run(move |sql| adoption::ignored(sql, keystore))
-            .await
+        self.read(move |sql| adoption::ignored(sql, keystore)).await
     }
 
     async fn copies_lacking(
@@ -369,21 +415,16 @@ impl Store for SqliteStore {
         after: Option<KeyVersionId>,
         limit: u32,
     ) -> Result<Vec<KeyVersionId>, StoreError> {
-        self.readers
-            .run(move |sql| query::copies_lacking(sql, vault, keystore, after, limit))
+        self.read(move |sql| query::copies_lacking(sql, vault, keystore, after, limit))
             .await
     }
 
     async fn copies(&self, version: KeyVersionId) -> Result<Vec<RepositoryCopy>, StoreError> {
-        self.readers
-            .run(move |sql| query::copies(sql, version))
-            .await
+        self.read(move |sql| query::copies(sql, version)).await
     }
 
     async fn kek_rotation(&self, keystore: KeystoreId) -> Result<Option<KekRotation>, StoreError> {
-        self.readers
-            .run(move |sql| rotation::find(sql, keystore))
-            .await
+        self.read(move |sql| rotation::find(sql, keystore)).await
     }
 
     async fn copies_below(
@@ -393,8 +434,7 @@ impl Store for SqliteStore {
         after: Option<KeyVersionId>,
         limit: u32,
     ) -> Result<Vec<(KeyVersionId, RepositoryCopy)>, StoreError> {
-        self.readers
-            .run(move |sql| rotation::copies_below(sql, keystore, kek, after, limit))
+        self.read(move |sql| rotation::copies_below(sql, keystore, kek, after, limit))
             .await
     }
 
@@ -403,8 +443,7 @@ impl Store for SqliteStore {
         keystore: KeystoreId,
         kek: KekNumber,
     ) -> Result<u64, StoreError> {
-        self.readers
-            .run(move |sql| rotation::copies_below_count(sql, keystore, kek))
+        self.read(move |sql| rotation::copies_below_count(sql, keystore, kek))
             .await
     }
 
@@ -413,18 +452,17 @@ impl Store for SqliteStore {
         keystore: KeystoreId,
         seen: Vec<(KeyVersionId, LastSeen)>,
     ) -> Result<(), StoreError> {
-        self.writer
-            .run(Work::Seen { keystore, seen })
+        self.write(Work::Seen { keystore, seen })
             .await
             .map(|_done| ())
     }
 
     async fn seen(&self, version: KeyVersionId) -> Result<Vec<(KeystoreId, LastSeen)>, StoreError> {
-        self.readers.run(move |sql| query::seen(sql, version)).await
+        self.read(move |sql| query::seen(sql, version)).await
     }
 
     async fn lease_take(&self, keystore: KeystoreId, above: Term) -> Result<Term, StoreError> {
-        match self.writer.run(Work::Lease { keystore, above }).await? {
+        match self.write(Work::Lease { keystore, above }).await? {
             Answer::Term(term) => Ok(term),
             Answer::Earlier(_) | Answer::Done => {
                 Err(failure::because("the writer mixed up its answers"))
@@ -437,12 +475,11 @@ impl Store for SqliteStore {
         subject: Option<String>,
         page: Page,
     ) -> Result<Paged<AuditEntry>, StoreError> {
-        self.readers
-            .run(move |sql| query::audit_list(sql, subject.as_deref(), page))
+        self.read(move |sql| query::audit_list(sql, subject.as_deref(), page))
             .await
     }
 
     async fn ping(&self) -> Result<(), StoreError> {
-        self.writer.run(Work::Ping).await.map(|_done| ())
+        self.write(Work::Ping).await.map(|_done| ())
     }
 }
