@@ -98,6 +98,7 @@ impl Machine {
             Ok(surveyed) => (surveyed, false),
             Err(miss) => {
                 let is_whole = self.missed_one(turn, &miss);
+                self.watch.is_unseen |= why == Why::Seen;
                 for &(version, _) in looks.iter().filter(|_| is_whole) {
                     self.not_seen(version, &miss);
                 }
@@ -139,6 +140,7 @@ impl Machine {
             }
             (Err(miss), Why::Asked | Why::Seen | Why::Rotation | Why::Prove) => {
                 self.missed_one(turn, &miss);
+                self.watch.is_unseen |= why == Why::Seen;
                 self.not_seen(version, &miss);
             }
         }
