@@ -101,12 +101,19 @@ impl Agent {
         if let Some(objects) = slice {
             token.scan_in_slices(objects);
         }
-        let marker = Marker { keystore: id, epoch: Epoch(1) };
+        let marker = Marker {
+            keystore: id,
+            epoch: Epoch(1),
+        };
         let bound = token.perform(&TokenJob::Bind(marker));
         assert!(matches!(bound, TokenOutcome::Done(_)));
         Self {
             id,
-            variant: if k == 0 { Variant::Internal } else { Variant::External },
+            variant: if k == 0 {
+                Variant::Internal
+            } else {
+                Variant::External
+            },
             token,
             identity,
             disk: vec![JournalRecord::V1(Record::Bound(marker))],
@@ -127,7 +134,11 @@ impl Agent {
 
     pub(crate) fn sign<T: Statement>(&self, body: T) -> Signed<T> {
         let signature = self.identity.sign(&body.canonical()).as_ref().to_vec();
-        Signed { body, signer: self.identity.public_key().as_ref().to_vec(), signature }
+        Signed {
+            body,
+            signer: self.identity.public_key().as_ref().to_vec(),
+            signature,
+        }
     }
 
     pub(crate) fn session(&self) -> Option<SessionNumber> {
@@ -135,7 +146,9 @@ impl Agent {
     }
 
     pub(crate) fn is_well(&self) -> bool {
-        self.run.as_ref().is_some_and(|run| run.machine.health() == Health::Ok)
+        self.run
+            .as_ref()
+            .is_some_and(|run| run.machine.health() == Health::Ok)
     }
 }
 
@@ -156,7 +169,10 @@ impl World {
         let setup = Setup {
             keystore: Some(agent.id),
             epoch: Epoch(1),
-            boot: BootId::from_uuid(Uuid::from_u64_pair(u64::try_from(k).unwrap_or(0), agent.boot)),
+            boot: BootId::from_uuid(Uuid::from_u64_pair(
+                u64::try_from(k).unwrap_or(0),
+                agent.boot,
+            )),
             token_label: format!("token-{k}"),
             token_serial: String::new(),
             clock,
@@ -190,10 +206,13 @@ impl World {
     }
 
     pub(crate) fn agent_crash(&mut self, k: usize, down_ms: u64, host_finishes: bool) {
-        let Some(mut run) = self.agents[k].run.take() else { return };
+        let Some(mut run) = self.agents[k].run.take() else {
+            return;
+        };
         self.note(&format!("agent {k} crashes"));
         // The module host finishes its call on its own, or had not begun.
-        if host_finishes && let Some(under_way) = run.under_way.take_if(|job| job.outcome.is_none()) {
+        if host_finishes && let Some(under_way) = run.under_way.take_if(|job| job.outcome.is_none())
+        {
             let _nobody_hears = self.do_job(k, &under_way);
         }
         // Records may be durable although nobody was told; the last one may be torn, and counts for nothing.
@@ -241,7 +260,11 @@ impl World {
     }
 
     fn agent_goes_on(&mut self, k: usize) {
-        while let Some(input) = self.agents[k].run.as_mut().and_then(|run| run.inputs.pop_front()) {
+        while let Some(input) = self.agents[k]
+            .run
+            .as_mut()
+            .and_then(|run| run.inputs.pop_front())
+        {
             self.agent_step(k, input);
         }
         self.start_job(k);
@@ -254,10 +277,15 @@ impl World {
             _ => None,
         };
         let mut out = Vec::new();
-        let Some(run) = &mut self.agents[k].run else { return };
+        let Some(run) = &mut self.agents[k].run else {
+            return;
+        };
         run.machine.step(now, input, &mut out);
         if out.len() > 500 {
-            self.fail("I16", format!("agent {k} puts out {} things at once", out.len()));
+            self.fail(
+                "I16",
+                format!("agent {k} puts out {} things at once", out.len()),
+            );
         }
         for output in out {
             self.carry_out(k, output, from);
@@ -273,10 +301,15 @@ impl World {
                 let record = self.spoil_record(record);
                 let early = self.bug == Some(Bug::AnswersBeforeFsync);
                 let wait = self.disk_dice.between(1, if early { 900 } else { 15 });
-                let Some(run) = &mut self.agents[k].run else { return };
+                let Some(run) = &mut self.agents[k].run else {
+                    return;
+                };
                 run.writing.push_back((ticket, record));
                 if early {
-                    run.inputs.push_back(Input::JournalWritten { ticket, result: Ok(()) });
+                    run.inputs.push_back(Input::JournalWritten {
+                        ticket,
+                        result: Ok(()),
+                    });
                 }
                 if !std::mem::replace(&mut run.syncing, true) {
                     self.after(wait, Event::Fsync { k, boot });
@@ -290,7 +323,10 @@ impl World {
             }
             Output::Send { stream, up } => self.agent_sends(k, stream, up),
             Output::Close { stream } => {
-                let line = self.agents[k].run.as_mut().and_then(|run| run.streams.remove(&stream));
+                let line = self.agents[k]
+                    .run
+                    .as_mut()
+                    .and_then(|run| run.streams.remove(&stream));
                 if let Some(line) = line {
                     self.send_up(line, UpFrame::End);
                 }
@@ -316,11 +352,21 @@ impl World {
         self.spoil_up(&mut up);
         self.check_up(k, &up);
         self.detail(|| format!("agent {k} says {up:?}"));
-        let Some(line) = self.agents[k].run.as_ref().and_then(|run| run.streams.get(&stream).copied()) else {
+        let Some(line) = self.agents[k]
+            .run
+            .as_ref()
+            .and_then(|run| run.streams.get(&stream).copied())
+        else {
             return;
         };
         let sent_at = self.now;
-        self.send_up(line, UpFrame::Frame { sent_at, up: Box::new(up) });
+        self.send_up(
+            line,
+            UpFrame::Frame {
+                sent_at,
+                up: Box::new(up),
+            },
+        );
     }
 
     pub(crate) fn fsync(&mut self, k: usize, boot: u64) {
@@ -333,11 +379,16 @@ impl World {
         run.syncing = false;
         // One fsync for all that waits: all of it counts, or nothing.
         for (ticket, record) in std::mem::take(&mut run.writing) {
-            let result = if fails { Err("no space left on device".to_owned()) } else { Ok(()) };
+            let result = if fails {
+                Err("no space left on device".to_owned())
+            } else {
+                Ok(())
+            };
             if !fails {
                 agent.disk.push(record);
             }
-            run.inputs.push_back(Input::JournalWritten { ticket, result });
+            run.inputs
+                .push_back(Input::JournalWritten { ticket, result });
         }
         if fails {
             self.note(&format!("agent {k} cannot write its journal"));
@@ -347,7 +398,9 @@ impl World {
 
     /// What the driver does when health changes.
     fn show(&mut self, k: usize) {
-        let Some(run) = &mut self.agents[k].run else { return };
+        let Some(run) = &mut self.agents[k].run else {
+            return;
+        };
         let health = run.machine.health();
         if run.health.as_ref() != Some(&health) {
             if run.health == Some(Health::Ok) {
@@ -359,7 +412,9 @@ impl World {
             run.health = Some(health.clone());
             self.note(&format!("agent {k}: {health}"));
         }
-        let Some(run) = &mut self.agents[k].run else { return };
+        let Some(run) = &mut self.agents[k].run else {
+            return;
+        };
         if run.machine.session().is_none() {
             run.live = None;
         }
@@ -380,20 +435,36 @@ impl World {
             && now >= at
         {
             run.prepare = Prepare::UnderWay;
-            let job = TokenJob::Prepare { internal: is_internal };
+            let job = TokenJob::Prepare {
+                internal: is_internal,
+            };
             return self.begin_job(k, Owner::Prepare, job, None);
         }
         loop {
-            let Some(run) = &mut self.agents[k].run else { return };
-            let watches = |job: &TokenJob| matches!(job, TokenJob::Scan | TokenJob::ScanOn | TokenJob::Survey(_));
-            let most = if run.machine_jobs.front().is_some_and(|(_, job, _)| watches(job)) { 1 } else { 8 };
+            let Some(run) = &mut self.agents[k].run else {
+                return;
+            };
+            let watches = |job: &TokenJob| {
+                matches!(job, TokenJob::Scan | TokenJob::ScanOn | TokenJob::Survey(_))
+            };
+            let most = if run
+                .machine_jobs
+                .front()
+                .is_some_and(|(_, job, _)| watches(job))
+            {
+                1
+            } else {
+                8
+            };
             let call_first = run.in_a_row >= most && !run.calls.is_empty();
             if !call_first && let Some((ticket, job, acting)) = run.machine_jobs.pop_front() {
                 run.in_a_row += 1;
                 return self.begin_job(k, Owner::Machine(ticket), job, acting);
             }
             run.in_a_row = 0;
-            let Some(call) = run.calls.pop_front() else { return };
+            let Some(call) = run.calls.pop_front() else {
+                return;
+            };
             match self.call_job(k, call) {
                 Ok(job) => return self.begin_job(k, Owner::Call(call), job, None),
                 Err(failure) => self.answer_call(call, Err(failure)),
@@ -403,14 +474,31 @@ impl World {
 
     fn begin_job(&mut self, k: usize, owner: Owner, job: TokenJob, acting: Option<Acting>) {
         let slow = self.now < self.agents[k].slow_until || self.strikes(Class::TokenSlow);
-        let wait = if slow { self.token_dice.between(500, 6_000) } else { self.token_dice.between(1, 25) };
+        let wait = if slow {
+            self.token_dice.between(500, 6_000)
+        } else {
+            self.token_dice.between(1, 25)
+        };
         let agent = &mut self.agents[k];
         let boot = agent.boot;
         let Some(run) = &mut agent.run else { return };
         run.jobs += 1;
         let number = run.jobs;
-        run.under_way = Some(UnderWay { number, owner, job, acting, outcome: None });
-        self.after(wait, Event::Effect { k, boot, job: number });
+        run.under_way = Some(UnderWay {
+            number,
+            owner,
+            job,
+            acting,
+            outcome: None,
+        });
+        self.after(
+            wait,
+            Event::Effect {
+                k,
+                boot,
+                job: number,
+            },
+        );
     }
 
     pub(crate) fn landed(&mut self, k: usize, boot: u64, number: u64) {
@@ -420,13 +508,17 @@ impl World {
             return;
         }
         let Some(run) = &mut agent.run else { return };
-        let Some(done) = run.under_way.take_if(|job| job.number == number) else { return };
+        let Some(done) = run.under_way.take_if(|job| job.number == number) else {
+            return;
+        };
         let Some(outcome) = done.outcome else { return };
-        if let TokenOutcome::Done(lockstep::model::job::TokenAnswer::Prepared(prepared)) = &outcome {
+        if let TokenOutcome::Done(lockstep::model::job::TokenAnswer::Prepared(prepared)) = &outcome
+        {
             if run.machine.health() == Health::Ok {
                 run.prepared = Some(prepared.clone());
             }
-            run.inputs.push_back(Input::Probed(Box::new(prepared.capabilities.clone())));
+            run.inputs
+                .push_back(Input::Probed(Box::new(prepared.capabilities.clone())));
         }
         match done.owner {
             Owner::Machine(ticket) => self.agent_step(k, Input::Token { ticket, outcome }),
@@ -447,12 +539,19 @@ impl World {
     }
 
     fn spoil_record(&self, record: JournalRecord) -> JournalRecord {
-        let JournalRecord::V1(Record::Intent { intent, phase: Phase::Intent }) = &record else {
+        let JournalRecord::V1(Record::Intent {
+            intent,
+            phase: Phase::Intent,
+        }) = &record
+        else {
             return record;
         };
         if self.bug == Some(Bug::DoneTooEarly) {
             let phase = Phase::Done { proof: None };
-            return JournalRecord::V1(Record::Intent { intent: intent.clone(), phase });
+            return JournalRecord::V1(Record::Intent {
+                intent: intent.clone(),
+                phase,
+            });
         }
         record
     }

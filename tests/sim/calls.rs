@@ -4,6 +4,7 @@ use std::sync::PoisonError;
 
 use lockstep::agent::identity::verify;
 use lockstep::coordinator::ops::fleet::FleetError;
+use lockstep::coordinator::store::Store as _;
 use lockstep::decide::coordinator::Input;
 use lockstep::model::canonical::sha256;
 use lockstep::model::ids::{Epoch, Generation, KeyVersionId, SessionNumber};
@@ -11,7 +12,6 @@ use lockstep::model::job::{RewrapJob, TokenAnswer, TokenJob, TokenOutcome};
 use lockstep::model::key::KeySpec;
 use lockstep::model::keystore::Variant;
 use lockstep::model::material::{BirthRecord, Endorsement, Envelope, RepositoryCopy, Signed};
-use lockstep::coordinator::store::Store as _;
 
 use crate::plan::Class;
 use crate::port::{Slot, at_once, lock};
@@ -25,8 +25,16 @@ const DEADLINE_MS: u64 = 20_000;
 pub(crate) enum Asking {
     Describe,
     TransportKey,
-    Generate { version: KeyVersionId, spec: KeySpec, salt: Vec<u8> },
-    Rewrap { copy: Box<RepositoryCopy>, target: Box<Signed<Endorsement>>, generation: Generation },
+    Generate {
+        version: KeyVersionId,
+        spec: KeySpec,
+        salt: Vec<u8>,
+    },
+    Rewrap {
+        copy: Box<RepositoryCopy>,
+        target: Box<Signed<Endorsement>>,
+        generation: Generation,
+    },
 }
 
 /// Who waits for the answer.
@@ -74,26 +82,57 @@ pub(crate) struct Fetch {
 }
 
 fn unreachable(why: &str) -> FleetError {
-    FleetError::Unreachable { why: why.to_owned() }
+    FleetError::Unreachable {
+        why: why.to_owned(),
+    }
 }
 
 fn refused(code: &str) -> FleetError {
-    FleetError::Refused { code: code.to_owned(), reason: code.to_owned() }
+    FleetError::Refused {
+        code: code.to_owned(),
+        reason: code.to_owned(),
+    }
 }
 
 impl World {
-    pub(crate) fn call(&mut self, c: usize, k: usize, session: Option<SessionNumber>, asking: Asking, waiting: Waiting) {
+    pub(crate) fn call(
+        &mut self,
+        c: usize,
+        k: usize,
+        session: Option<SessionNumber>,
+        asking: Asking,
+        waiting: Waiting,
+    ) {
         let number = self.oracle.next_call;
         self.oracle.next_call += 1;
         let c_boot = self.coordinators[c].boot;
-        self.calls.insert(number, Call { c, c_boot, k, k_boot: None, session, asking, waiting });
+        self.calls.insert(
+            number,
+            Call {
+                c,
+                c_boot,
+                k,
+                k_boot: None,
+                session,
+                asking,
+                waiting,
+            },
+        );
         let wait = self.latency();
         self.after(wait, Event::CallArrives { call: number });
-        self.after(DEADLINE_MS, Event::CallAnswered { call: number, answer: Err(FleetError::Late) });
+        self.after(
+            DEADLINE_MS,
+            Event::CallAnswered {
+                call: number,
+                answer: Err(FleetError::Late),
+            },
+        );
     }
 
     pub(crate) fn call_arrives(&mut self, number: u64) {
-        let Some(call) = self.calls.get(&number) else { return };
+        let Some(call) = self.calls.get(&number) else {
+            return;
+        };
         let (k, session, asking) = (call.k, call.session, call.asking.clone());
         if self.blocked(k, true) || self.strikes(Class::CallLost) {
             return;
@@ -107,7 +146,9 @@ impl World {
         }
         match asking {
             Asking::Describe => self.answer_call(number, Ok(Good::Described)),
-            _ if self.agents[k].session() != session => self.answer_call(number, Err(refused("stale_session"))),
+            _ if self.agents[k].session() != session => {
+                self.answer_call(number, Err(refused("stale_session")))
+            }
             Asking::TransportKey => {
                 let answer = self.endorsement(k);
                 self.answer_call(number, answer);
@@ -141,28 +182,43 @@ impl World {
 
     /// The job of a call, if it may still be done.
     pub(crate) fn call_job(&mut self, k: usize, number: u64) -> Result<TokenJob, FleetError> {
-        let Some(call) = self.calls.get(&number) else { return Err(FleetError::Late) };
+        let Some(call) = self.calls.get(&number) else {
+            return Err(FleetError::Late);
+        };
         if self.agents[k].session() != call.session {
             return Err(refused("stale_session"));
         }
-        let prepared = self.agents[k].run.as_ref().and_then(|run| run.prepared.clone());
+        let prepared = self.agents[k]
+            .run
+            .as_ref()
+            .and_then(|run| run.prepared.clone());
         let Some(prepared) = prepared.filter(|_| self.agents[k].is_well()) else {
             return Err(unreachable("not now"));
         };
         match &call.asking {
             Asking::Describe | Asking::TransportKey => Err(refused("no job")),
-            Asking::Generate { version, spec, salt } => {
-                Ok(TokenJob::Generate { version: *version, spec: *spec, salt: salt.clone() })
-            }
+            Asking::Generate {
+                version,
+                spec,
+                salt,
+            } => Ok(TokenJob::Generate {
+                version: *version,
+                spec: *spec,
+                salt: salt.clone(),
+            }),
             Asking::Rewrap { copy, target, .. } => {
                 let birth = &copy.birth.body;
                 // I11: the source wraps for nobody but a key that a listed identity has endorsed.
-                let is_listed = self.agents.iter().any(|a| a.id == target.body.keystore && a.identity() == target.signer_digest());
+                let is_listed = self.agents.iter().any(|a| {
+                    a.id == target.body.keystore && a.identity() == target.signer_digest()
+                });
                 if !is_listed || !verify(target) {
                     return Err(refused("peer_not_listed"));
                 }
                 let own = prepared.capabilities.routes();
-                let route = own.common(&target.body.routes, birth.spec.class()).ok_or_else(|| refused("no_common_wrapping"))?;
+                let route = own
+                    .common(&target.body.routes, birth.spec.class())
+                    .ok_or_else(|| refused("no_common_wrapping"))?;
                 Ok(TokenJob::Rewrap(Box::new(RewrapJob {
                     spec: birth.spec,
                     salt: birth.salt.clone(),
@@ -179,11 +235,20 @@ impl World {
 
     /// The token has done what a call asked for: the answer is signed.
     pub(crate) fn call_done(&mut self, k: usize, number: u64, outcome: TokenOutcome) {
-        let Some(call) = self.calls.get(&number) else { return };
+        let Some(call) = self.calls.get(&number) else {
+            return;
+        };
         let agent = &self.agents[k];
         let at = self.unix(agent.skew_ms);
         let answer = match (outcome, &call.asking) {
-            (TokenOutcome::Done(TokenAnswer::Generated(made)), Asking::Generate { version, spec, salt }) => {
+            (
+                TokenOutcome::Done(TokenAnswer::Generated(made)),
+                Asking::Generate {
+                    version,
+                    spec,
+                    salt,
+                },
+            ) => {
                 let birth = agent.sign(BirthRecord {
                     version: *version,
                     spec: *spec,
@@ -194,9 +259,21 @@ impl World {
                     keystore: agent.id,
                     at,
                 });
-                Ok(Good::Copy(Box::new(RepositoryCopy { keystore: agent.id, blob: made.blob, kek: made.kek, birth })))
+                Ok(Good::Copy(Box::new(RepositoryCopy {
+                    keystore: agent.id,
+                    blob: made.blob,
+                    kek: made.kek,
+                    birth,
+                })))
             }
-            (TokenOutcome::Done(TokenAnswer::Rewrapped(wrapped)), Asking::Rewrap { copy, target, generation }) => {
+            (
+                TokenOutcome::Done(TokenAnswer::Rewrapped(wrapped)),
+                Asking::Rewrap {
+                    copy,
+                    target,
+                    generation,
+                },
+            ) => {
                 let birth = &copy.birth.body;
                 Ok(Good::Envelope(Box::new(agent.sign(Envelope {
                     version: birth.version,
@@ -214,7 +291,10 @@ impl World {
                     at,
                 }))))
             }
-            (TokenOutcome::Failed(failure), _) => Err(FleetError::Refused { code: "token".to_owned(), reason: failure.to_string() }),
+            (TokenOutcome::Failed(failure), _) => Err(FleetError::Refused {
+                code: "token".to_owned(),
+                reason: failure.to_string(),
+            }),
             (TokenOutcome::Done(_), _) => Err(refused("unexpected")),
             (TokenOutcome::Unknown { .. }, _) => Err(FleetError::Late),
         };
@@ -222,17 +302,27 @@ impl World {
     }
 
     pub(crate) fn answer_call(&mut self, number: u64, answer: Answer) {
-        let Some(call) = self.calls.get(&number) else { return };
+        let Some(call) = self.calls.get(&number) else {
+            return;
+        };
         let k = call.k;
         if self.blocked(k, false) || self.strikes(Class::CallLost) {
             return;
         }
         let wait = self.latency();
-        self.after(wait, Event::CallAnswered { call: number, answer });
+        self.after(
+            wait,
+            Event::CallAnswered {
+                call: number,
+                answer,
+            },
+        );
     }
 
     pub(crate) fn call_answered(&mut self, number: u64, answer: Answer) {
-        let Some(call) = self.calls.remove(&number) else { return };
+        let Some(call) = self.calls.remove(&number) else {
+            return;
+        };
         if self.coordinators[call.c].boot != call.c_boot || !self.coordinators[call.c].up {
             return;
         }
@@ -246,13 +336,25 @@ impl World {
                     Err(error) => Err(error),
                 };
                 *slot.lock().unwrap_or_else(PoisonError::into_inner) = Some(answer);
-                self.after(0, Event::Poll { c: call.c, boot: call.c_boot });
+                self.after(
+                    0,
+                    Event::Poll {
+                        c: call.c,
+                        boot: call.c_boot,
+                    },
+                );
             }
         }
     }
 
     /// Begins to get an envelope (`reconcile::material`).
-    pub(crate) fn fetch(&mut self, c: usize, k: usize, version: KeyVersionId, generation: Generation) {
+    pub(crate) fn fetch(
+        &mut self,
+        c: usize,
+        k: usize,
+        version: KeyVersionId,
+        generation: Generation,
+    ) {
         let store = self.coordinators[c].store.clone();
         let c_boot = self.coordinators[c].boot;
         let copies = match at_once(store.copies(version)) {
@@ -270,17 +372,37 @@ impl World {
         };
         let number = self.oracle.next_call;
         self.oracle.next_call += 1;
-        let fetch = Fetch { c, c_boot, k, version, generation, copies, reasons: Vec::new(), endorsement: endorsement.clone() };
+        let fetch = Fetch {
+            c,
+            c_boot,
+            k,
+            version,
+            generation,
+            copies,
+            reasons: Vec::new(),
+            endorsement: endorsement.clone(),
+        };
         self.fetches.insert(number, fetch);
         match (endorsement, session) {
             (Some(_), _) => self.fetch_next(number),
-            (None, Some(session)) => self.call(c, k, Some(session), Asking::TransportKey, Waiting::Fetch(number)),
-            (None, None) => self.fetch_ends(number, Err("transport key of the target: not connected".to_owned())),
+            (None, Some(session)) => self.call(
+                c,
+                k,
+                Some(session),
+                Asking::TransportKey,
+                Waiting::Fetch(number),
+            ),
+            (None, None) => self.fetch_ends(
+                number,
+                Err("transport key of the target: not connected".to_owned()),
+            ),
         }
     }
 
     fn fetch_goes_on(&mut self, number: u64, answer: Answer) {
-        let Some(fetch) = self.fetches.get_mut(&number) else { return };
+        let Some(fetch) = self.fetches.get_mut(&number) else {
+            return;
+        };
         match answer {
             Ok(Good::Endorsement(endorsement)) => {
                 let (c, k) = (fetch.c, fetch.k);
@@ -304,8 +426,12 @@ impl World {
     }
 
     fn fetch_next(&mut self, number: u64) {
-        let Some(fetch) = self.fetches.get_mut(&number) else { return };
-        let Some(endorsement) = fetch.endorsement.clone() else { return };
+        let Some(fetch) = self.fetches.get_mut(&number) else {
+            return;
+        };
+        let Some(endorsement) = fetch.endorsement.clone() else {
+            return;
+        };
         if fetch.copies.is_empty() {
             let why = fetch.reasons.join("; ");
             return self.fetch_ends(number, Err(why));
@@ -317,14 +443,20 @@ impl World {
         match session {
             None => self.fetch_goes_on(number, Err(unreachable("not connected"))),
             Some(session) => {
-                let asking = Asking::Rewrap { copy: Box::new(copy), target: Box::new(endorsement), generation };
+                let asking = Asking::Rewrap {
+                    copy: Box::new(copy),
+                    target: Box::new(endorsement),
+                    generation,
+                };
                 self.call(c, source, Some(session), asking, Waiting::Fetch(number));
             }
         }
     }
 
     fn fetch_ends(&mut self, number: u64, envelope: Result<Box<Signed<Envelope>>, String>) {
-        let Some(fetch) = self.fetches.remove(&number) else { return };
+        let Some(fetch) = self.fetches.remove(&number) else {
+            return;
+        };
         if self.coordinators[fetch.c].boot == fetch.c_boot && self.coordinators[fetch.c].up {
             self.fetched(fetch.c, fetch.k, fetch.version, fetch.generation, envelope);
         }
@@ -338,6 +470,14 @@ impl World {
         generation: Generation,
         envelope: Result<Box<Signed<Envelope>>, String>,
     ) {
-        self.keeper_input(c, k, Input::Material { version, generation, envelope });
+        self.keeper_input(
+            c,
+            k,
+            Input::Material {
+                version,
+                generation,
+                envelope,
+            },
+        );
     }
 }

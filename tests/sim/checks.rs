@@ -14,16 +14,22 @@ use lockstep::model::desired::{Instance, Intent, ObjectPlan, Want};
 use lockstep::model::difference::Status;
 use lockstep::model::ids::{Digest, Generation, KeyVersionId, KeystoreId, SessionNumber};
 use lockstep::model::job::TokenJob;
+use lockstep::model::keystore::Health;
+use lockstep::model::live::Connection;
 use lockstep::model::observed::{Fingerprint, Found, Observation};
 use lockstep::model::protocol::{Down, Progress, Up, UpBody};
 use lockstep::model::step::Step;
 
 use crate::agent::Acting;
+use crate::bugs::Bug;
 use crate::port::{at_once, lock};
 use crate::world::World;
 
 /// Frames may be under way for so long before the line counts as dead.
 const SILENT_FOR_MS: u64 = 16_000;
+
+/// A replaced key is seen so late at most, also while the token fails now and then (30 s without that).
+const ROTATION_MS: u64 = 60_000;
 
 /// What was broken first.
 #[derive(Debug, Clone)]
@@ -79,11 +85,19 @@ impl Oracle {
     /// A change is durable.
     pub(crate) fn committed(&mut self, c: usize, change: &Change) {
         self.order += 1;
-        let order = Ordered { order: self.order, c };
+        let order = Ordered {
+            order: self.order,
+            c,
+        };
         for digest in change.audit.iter().flat_map(|entry| &entry.intents) {
             self.orders.insert(*digest, order);
         }
-        self.operations.extend(change.operation.iter().map(|operation| operation.key.clone()));
+        self.operations.extend(
+            change
+                .operation
+                .iter()
+                .map(|operation| operation.key.clone()),
+        );
         for write in &change.writes {
             if let Write::InstancePut { instance, .. } = write {
                 let intent = &instance.intent;
@@ -104,6 +118,7 @@ impl Oracle {
     pub(crate) fn restored(&mut self, c: usize, wanted: Wanted) {
         self.current.insert(c, wanted);
         self.told.clear();
+        self.operations.clear();
     }
 
     pub(crate) fn split(&mut self) {
@@ -131,12 +146,16 @@ impl Oracle {
 
     pub(crate) fn fingerprint_of(&self, k: usize, cka_id: &[u8]) -> Option<Fingerprint> {
         let mut plans = self.plans.iter();
-        plans.find(|((at, _), intent)| *at == k && intent.object.cka_id == cka_id).map(|(_, intent)| intent.fingerprint)
+        plans
+            .find(|((at, _), intent)| *at == k && intent.object.cka_id == cka_id)
+            .map(|(_, intent)| intent.fingerprint)
     }
 
     /// Whether two orders can be compared: what two stores did after they parted has none.
     fn is_after(&self, one: Ordered, other: Ordered) -> bool {
-        let parted = self.split_at.is_some_and(|at| one.c != other.c && one.order > at && other.order > at);
+        let parted = self
+            .split_at
+            .is_some_and(|at| one.c != other.c && one.order > at && other.order > at);
         parted || one.order > other.order
     }
 }
@@ -146,7 +165,10 @@ fn durable(disk: &[JournalRecord]) -> BTreeMap<KeyVersionId, (&Intent, bool)> {
     let mut newest = BTreeMap::new();
     for JournalRecord::V1(record) in disk {
         if let Record::Intent { intent, phase } = record {
-            newest.insert(intent.version, (&**intent, matches!(phase, Phase::Done { .. })));
+            newest.insert(
+                intent.version,
+                (&**intent, matches!(phase, Phase::Done { .. })),
+            );
         }
     }
     newest
@@ -165,22 +187,32 @@ fn matches(instance: &Instance, found: &Found) -> bool {
     }
     let usage = found.objects.iter().all(|facts| {
         let planned = plan.usage_under(intent.want, facts.class);
-        if instance.is_target { facts.usage == planned } else { planned.contains(facts.usage) }
+        if instance.is_target {
+            facts.usage == planned
+        } else {
+            planned.contains(facts.usage)
+        }
     });
-    let right = plan.is_exactly(found.objects.iter()) && found.fingerprint == Some(intent.fingerprint);
+    let right =
+        plan.is_exactly(found.objects.iter()) && found.fingerprint == Some(intent.fingerprint);
     usage && (right || !instance.is_target)
 }
 
 /// What the plan itself allows of the objects under its CKA_ID.
 fn is_usable(plan: &ObjectPlan, found: &Found) -> bool {
     let idle = |class| plan.usage_under(Want::Deactivated, class);
-    found.objects.iter().any(|facts| !idle(facts.class).contains(facts.usage))
+    found
+        .objects
+        .iter()
+        .any(|facts| !idle(facts.class).contains(facts.usage))
 }
 
 impl World {
     /// Remembers what the token holds from now on.
     pub(crate) fn see(&mut self, k: usize, version: KeyVersionId) {
-        let Some(intent) = self.oracle.plans.get(&(k, version)) else { return };
+        let Some(intent) = self.oracle.plans.get(&(k, version)) else {
+            return;
+        };
         let plan = intent.object.clone();
         let found = self.truth(k, &plan);
         let now = self.now;
@@ -191,44 +223,89 @@ impl World {
     }
 
     /// Whether the token held what is claimed at some time from `since` on.
-    fn was_so(&self, k: usize, version: KeyVersionId, since: u64, holds: impl Fn(&Found) -> bool) -> bool {
+    fn was_so(
+        &self,
+        k: usize,
+        version: KeyVersionId,
+        since: u64,
+        holds: impl Fn(&Found) -> bool,
+    ) -> bool {
         let empty = Found::default();
-        let Some(history) = self.oracle.history.get(&(k, version)) else { return holds(&empty) };
+        let Some(history) = self.oracle.history.get(&(k, version)) else {
+            return holds(&empty);
+        };
         let begun = history.iter().rposition(|(at, _)| *at <= since);
         // What changed within this very moment may have been seen before or after.
-        let from = begun.map_or(0, |begun| if history[begun].0 == since { begun.saturating_sub(1) } else { begun });
+        let from = begun.map_or(0, |begun| {
+            if history[begun].0 == since {
+                begun.saturating_sub(1)
+            } else {
+                begun
+            }
+        });
         (begun.is_none_or(|begun| history[begun].0 == since && begun == 0) && holds(&empty))
             || history[from..].iter().any(|(_, found)| holds(found))
     }
 
     /// I9, I7: what is journaled came on the live session, and was committed before.
-    pub(crate) fn check_journaled(&mut self, k: usize, JournalRecord::V1(record): &JournalRecord, from: Option<StreamId>) {
-        let Record::Intent { intent, phase: Phase::Intent } = record else { return };
+    pub(crate) fn check_journaled(
+        &mut self,
+        k: usize,
+        JournalRecord::V1(record): &JournalRecord,
+        from: Option<StreamId>,
+    ) {
+        let Record::Intent {
+            intent,
+            phase: Phase::Intent,
+        } = record
+        else {
+            return;
+        };
         let id = self.agents[k].id;
         self.oracle.keystores.insert(id, k);
         let digest = intent.digest();
         if !self.oracle.orders.contains_key(&digest) {
-            self.fail("I7", format!("agent {k} took an intent that nobody committed: {intent:?}"));
+            self.fail(
+                "I7",
+                format!("agent {k} took an intent that nobody committed: {intent:?}"),
+            );
         }
         if self.oracle.sneaked.is_some() {
-            self.fail("I9", format!("agent {k} took an intent of a session that had ended"));
+            self.fail(
+                "I9",
+                format!("agent {k} took an intent of a session that had ended"),
+            );
         }
         let live = self.agents[k].run.as_ref().and_then(|run| run.live);
         if from.is_some() && from != live {
-            self.fail("I9", format!("agent {k} took an intent from {from:?} while {live:?} was live"));
+            self.fail(
+                "I9",
+                format!("agent {k} took an intent from {from:?} while {live:?} was live"),
+            );
         }
-        self.oracle.plans.entry((k, intent.version)).or_insert_with(|| (**intent).clone());
+        self.oracle
+            .plans
+            .entry((k, intent.version))
+            .or_insert_with(|| (**intent).clone());
     }
 
     /// Sessions are numbered upwards, and terms never go back.
     pub(crate) fn check_accepted(&mut self, k: usize, stream: StreamId, session: SessionNumber) {
         let agent = &mut self.agents[k];
-        let term = agent.run.as_ref().and_then(|run| run.opened.get(&stream)).copied().unwrap_or_default();
+        let term = agent
+            .run
+            .as_ref()
+            .and_then(|run| run.opened.get(&stream))
+            .copied()
+            .unwrap_or_default();
         let (last, highest) = (agent.last_session, agent.highest_term);
         agent.last_session = last.max(session);
         agent.highest_term = highest.max(term);
         if session <= last {
-            self.fail("I9", format!("agent {k} numbers a session {session} after {last}"));
+            self.fail(
+                "I9",
+                format!("agent {k} numbers a session {session} after {last}"),
+            );
         }
         if term < highest {
             self.fail("I9", format!("agent {k} takes term {term} after {highest}"));
@@ -239,14 +316,22 @@ impl World {
     pub(crate) fn check_job(&mut self, k: usize, job: &TokenJob) -> Option<Acting> {
         let TokenJob::Run(run) = job else { return None };
         let newest = durable(&self.agents[k].disk);
-        let found = newest.values().find(|(intent, _)| intent.object == run.object && intent.fingerprint == run.fingerprint);
+        let found = newest.values().find(|(intent, _)| {
+            intent.object == run.object && intent.fingerprint == run.fingerprint
+        });
         let Some((intent, done)) = found.map(|(intent, done)| ((*intent).clone(), *done)) else {
-            self.fail("R4", format!("agent {k} acts for an intent that is not durable: {run:?}"));
+            self.fail(
+                "R4",
+                format!("agent {k} acts for an intent that is not durable: {run:?}"),
+            );
             return None;
         };
         let proves = |step: &Step| matches!(step, Step::ProveEnabled | Step::ProveDisabled);
         if done && !run.steps.iter().all(proves) {
-            self.fail("R4", format!("agent {k} acts for an intent that is done: {run:?}"));
+            self.fail(
+                "R4",
+                format!("agent {k} acts for an intent that is done: {run:?}"),
+            );
         }
         // What restricts goes first: nothing is enabled while a restriction could be carried out.
         Some(Acting { intent })
@@ -257,10 +342,17 @@ impl World {
         let version = intent.version;
         let after = self.truth(k, &intent.object);
         let history = self.oracle.history.get(&(k, version));
-        let before = history.and_then(|history| history.last()).map(|(_, found)| found.clone()).unwrap_or_default();
+        let before = history
+            .and_then(|history| history.last())
+            .map(|(_, found)| found.clone())
+            .unwrap_or_default();
         let effects = self.oracle.effects.entry((k, version)).or_default();
         let was_tomb = effects.tomb;
-        if intent.want == Want::Destroyed && steps.iter().any(|step| matches!(step, Step::Destroy { .. })) {
+        if intent.want == Want::Destroyed
+            && steps
+                .iter()
+                .any(|step| matches!(step, Step::Destroy { .. }))
+        {
             effects.tomb = true;
         }
         if before == after {
@@ -270,18 +362,34 @@ impl World {
         effects.last = last.max(intent.generation);
         let restrictive = effects.restrictive.clone();
         if intent.generation < last {
-            self.fail("I1", format!("on {k} generation {} acts after {last}", intent.generation));
+            self.fail(
+                "I1",
+                format!("on {k} generation {} acts after {last}", intent.generation),
+            );
         }
         let Some(&order) = self.oracle.orders.get(&intent.digest()) else {
-            return self.fail("I7", format!("on {k} something acts that nobody committed: {intent:?}"));
+            return self.fail(
+                "I7",
+                format!("on {k} something acts that nobody committed: {intent:?}"),
+            );
         };
         if was_tomb && after.objects.len() > before.objects.len() {
             self.fail("I3", format!("a destroyed key comes back on {k}"));
         }
         let gains = is_usable(&intent.object, &after) && !is_usable(&intent.object, &before);
-        if gains && let Some(newer) = restrictive.iter().find(|other| !self.oracle.is_after(order, **other)) {
+        if gains
+            && let Some(newer) = restrictive
+                .iter()
+                .find(|other| !self.oracle.is_after(order, **other))
+        {
             let newer = newer.order;
-            self.fail("I2", format!("on {k} the {}th change enables what the {newer}th restricted", order.order));
+            self.fail(
+                "I2",
+                format!(
+                    "on {k} the {}th change enables what the {newer}th restricted",
+                    order.order
+                ),
+            );
         }
         if gains && after.fingerprint != Some(intent.fingerprint) && intent.want == Want::Active {
             let known = after.objects.len() == intent.object.spec.class().objects().len();
@@ -297,12 +405,18 @@ impl World {
 
     /// I8: nothing is called done that is not durably so, or that was never so on the token.
     pub(crate) fn check_up(&mut self, k: usize, up: &Up) {
-        let UpBody::Reports(reports) = &up.body else { return };
+        let UpBody::Reports(reports) = &up.body else {
+            return;
+        };
         for report in reports {
-            let Some(applied) = report.applied else { continue };
+            let Some(applied) = report.applied else {
+                continue;
+            };
             if let Observation::Absent { .. } = report.observation {
                 let since = self.now.saturating_sub(report.look_age_ms + 3_000);
-                if !self.was_so(k, report.version, since, |found| found.objects.is_empty()) && report.progress == Progress::Done {
+                if !self.was_so(k, report.version, since, |found| found.objects.is_empty())
+                    && report.progress == Progress::Done
+                {
                     self.fail("R13", format!("agent {k} calls absent what is there"));
                 }
             }
@@ -310,8 +424,14 @@ impl World {
                 continue;
             }
             let newest = durable(&self.agents[k].disk);
-            let Some((intent, done)) = newest.get(&report.version).map(|(intent, done)| ((*intent).clone(), *done)) else {
-                return self.fail("I8", format!("agent {k} calls done what is not in its journal"));
+            let Some((intent, done)) = newest
+                .get(&report.version)
+                .map(|(intent, done)| ((*intent).clone(), *done))
+            else {
+                return self.fail(
+                    "I8",
+                    format!("agent {k} calls done what is not in its journal"),
+                );
             };
             let newer = intent.generation > applied.generation;
             if !newer && !(done && intent.digest() == applied.digest) {
@@ -320,7 +440,10 @@ impl World {
             if !newer {
                 let instance = plain(intent);
                 if !self.was_so(k, report.version, 0, |found| matches(&instance, found)) {
-                    return self.fail("I8", format!("agent {k} calls done what never was so: {report:?}"));
+                    return self.fail(
+                        "I8",
+                        format!("agent {k} calls done what never was so: {report:?}"),
+                    );
                 }
             }
         }
@@ -328,7 +451,7 @@ impl World {
 
     /// What reduces use goes first in each pass.
     pub(crate) fn check_order(&mut self, outputs: &[Output]) {
-        let reversed = self.bug == Some(crate::bugs::Bug::RestrictiveLast);
+        let reversed = self.bug == Some(Bug::RestrictiveLast);
         let mut wants: Vec<Want> = outputs
             .iter()
             .filter_map(|output| match output {
@@ -345,12 +468,22 @@ impl World {
         // An envelope that has come goes first: it is one intent, and the pass follows.
         let pass = &wants[usize::from(wants.len() > 1 && wants[0] == Want::Active && !reversed)..];
         if pass.windows(2).any(|pair| pair[0] < pair[1]) {
-            self.fail("R2", format!("what enables goes before what restricts: {wants:?}"));
+            self.fail(
+                "R2",
+                format!("what enables goes before what restricts: {wants:?}"),
+            );
         }
     }
 
     /// Notes when the looks that a frame tells of were truly had.
-    pub(crate) fn note_looks(&mut self, c: usize, k: usize, sent_at: u64, up: &Up, _session: Option<SessionNumber>) {
+    pub(crate) fn note_looks(
+        &mut self,
+        c: usize,
+        k: usize,
+        sent_at: u64,
+        up: &Up,
+        _session: Option<SessionNumber>,
+    ) {
         match &up.body {
             UpBody::Accepted { .. } => {
                 self.oracle.scans.remove(&(c, k));
@@ -362,7 +495,9 @@ impl World {
                 }
             }
             UpBody::CaughtUp { scan_age_ms } | UpBody::Heartbeat { scan_age_ms, .. } => {
-                self.oracle.scans.insert((c, k), sent_at.saturating_sub(*scan_age_ms));
+                self.oracle
+                    .scans
+                    .insert((c, k), sent_at.saturating_sub(*scan_age_ms));
             }
             _ => {}
         }
@@ -375,33 +510,66 @@ impl World {
         }
         let id = self.agents[k].id;
         self.oracle.keystores.insert(id, k);
-        let range = (id, KeyVersionId::from_uuid(uuid::Uuid::nil()))..=(id, KeyVersionId::from_uuid(uuid::Uuid::max()));
-        let Some(wanted) = self.oracle.current.get(&c) else { return };
+        let range = (id, KeyVersionId::from_uuid(uuid::Uuid::nil()))
+            ..=(id, KeyVersionId::from_uuid(uuid::Uuid::max()));
+        let Some(wanted) = self.oracle.current.get(&c) else {
+            return;
+        };
         let shown: Vec<(Instance, u64)> = {
             let desk = lock(&self.coordinators[c].desk);
             let machine = &desk.keepers[&id].machine;
             let rows = wanted.range(range).filter_map(|((_, version), instance)| {
                 machine.known().report_of(*version)?;
-                let live = machine.live(*version, self.now);
-                matches!(status(instance, &live), Status::InSync(_)).then(|| (instance.clone(), live.look_age_ms))
+                let mut live = machine.live(*version, self.now);
+                if self.bug == Some(Bug::RememberedInSync) {
+                    (live.connection, live.health) = (Connection::Live, Some(Health::Ok));
+                    live.look_age_ms = 0;
+                }
+                matches!(status(instance, &live), Status::InSync(_))
+                    .then(|| (instance.clone(), live.look_age_ms))
             });
             rows.collect()
         };
         for (instance, _) in shown {
             let version = instance.intent.version;
-            let look = self.oracle.looks.get(&(c, k, version)).copied().unwrap_or(0);
+            let look = self
+                .oracle
+                .looks
+                .get(&(c, k, version))
+                .copied()
+                .unwrap_or(0);
             let scan = self.oracle.scans.get(&(c, k)).copied().unwrap_or(0);
             let since = look.max(scan);
             if self.now.saturating_sub(since) > FRESH_FOR_MS + SILENT_FOR_MS {
                 self.fail("I5", format!("{k} is shown in sync by a look of {since}"));
             }
-            if !self.was_so(k, version, since, |found| matches(&instance, found)) {
-                let history = self.oracle.history.get(&(k, version)).and_then(|h| h.last()).cloned();
+            // A scan does not take fingerprints: another key in the same place is found when its turn comes.
+            let looks_so = self.was_so(k, version, since, |found| {
+                matches(
+                    &instance,
+                    &Found {
+                        fingerprint: Some(instance.intent.fingerprint),
+                        ..found.clone()
+                    },
+                )
+            });
+            let fingerprinted = since.saturating_sub(ROTATION_MS);
+            if !looks_so
+                || !self.was_so(k, version, fingerprinted, |found| matches(&instance, found))
+            {
+                let history = self
+                    .oracle
+                    .history
+                    .get(&(k, version))
+                    .and_then(|h| h.last())
+                    .cloned();
                 let want = instance.intent.want;
                 self.fail("I5", format!("coordinator {c} shows {want:?} in sync on {k}, looked at {since}, last {history:?}"));
             }
             let plan = &instance.intent.object;
-            if instance.intent.want != Want::Active && !self.was_so(k, version, since, |found| !is_usable(plan, found)) {
+            if instance.intent.want != Want::Active
+                && !self.was_so(k, version, since, |found| !is_usable(plan, found))
+            {
                 self.fail("I10", format!("{k} is shown not active and is usable"));
             }
         }

@@ -115,10 +115,15 @@ pub(crate) fn furnish(agents: &[Agent], strategy: Strategy, seed: u64) -> Arc<Sq
             stamps: stamps.clone(),
         }));
     }
-    for (number, (name, algorithm)) in [("secret", Algorithm::Aes), ("pair", Algorithm::Ec)].into_iter().enumerate() {
+    for (number, (name, algorithm)) in [("secret", Algorithm::Aes), ("pair", Algorithm::Ec)]
+        .into_iter()
+        .enumerate()
+    {
         let spec = KeySpec::new(algorithm, 256).expect("a size that there is");
         writes.push(Write::TemplateInsert(KeyTemplate {
-            id: TemplateId::from_uuid(Uuid::from_u128(TEMPLATE + u128::try_from(number).unwrap_or(0))),
+            id: TemplateId::from_uuid(Uuid::from_u128(
+                TEMPLATE + u128::try_from(number).unwrap_or(0),
+            )),
             vault: VAULT,
             version: 1,
             name: name.to_owned(),
@@ -138,7 +143,11 @@ pub(crate) fn furnish(agents: &[Agent], strategy: Strategy, seed: u64) -> Arc<Sq
             stamps: stamps.clone(),
         }));
     }
-    let change = Change { operation: None, writes, audit: Vec::new() };
+    let change = Change {
+        operation: None,
+        writes,
+        audit: Vec::new(),
+    };
     at_once(store.commit(change)).expect("an empty store takes it");
     Arc::new(store)
 }
@@ -148,8 +157,16 @@ impl World {
         if self.coordinators[c].up {
             return;
         }
-        let keepers = self.agents.iter().map(|a| (a.id, Keeper::new(a.id, a.identity(), a.variant))).collect();
-        let commit_fails = if self.healed { 0 } else { self.plan.rate(Class::CommitFails) };
+        let keepers = self
+            .agents
+            .iter()
+            .map(|a| (a.id, Keeper::new(a.id, a.identity(), a.variant)))
+            .collect();
+        let commit_fails = if self.healed {
+            0
+        } else {
+            self.plan.rate(Class::CommitFails)
+        };
         let number = u64::try_from(c).unwrap_or(0);
         let coordinator = &mut self.coordinators[c];
         coordinator.boot += 1;
@@ -160,16 +177,30 @@ impl World {
             desk.commit_fails = commit_fails;
             desk.answers_first = self.bug == Some(Bug::AnswersBeforeCommit);
         }
-        let store = SimStore { inner: coordinator.store.clone(), desk: coordinator.desk.clone() };
-        let entropy = SimEntropy(Mutex::new(Dice::new(self.plan.seed, &format!("ids {cause}"))));
+        let store = SimStore {
+            inner: coordinator.store.clone(),
+            desk: coordinator.desk.clone(),
+        };
+        let entropy = SimEntropy(Mutex::new(Dice::new(
+            self.plan.seed,
+            &format!("ids {cause}"),
+        )));
         let fleet = SimFleet(coordinator.desk.clone());
-        coordinator.ops = Some(Ops::new(Arc::new(store), Arc::new(fleet), Arc::new(entropy), Limits::default()));
+        coordinator.ops = Some(Ops::new(
+            Arc::new(store),
+            Arc::new(fleet),
+            Arc::new(entropy),
+            Limits::default(),
+        ));
         coordinator.up = true;
         let boot = coordinator.boot;
         self.note(&format!("coordinator {c} starts"));
         for k in 0..self.agents.len() {
             self.oracle.forget_looks(c, k);
-            self.after(u64::try_from(k).unwrap_or(0) + 1, Event::Dial { c, boot, k });
+            self.after(
+                u64::try_from(k).unwrap_or(0) + 1,
+                Event::Dial { c, boot, k },
+            );
         }
     }
 
@@ -178,7 +209,11 @@ impl World {
             return;
         }
         self.note(&format!("coordinator {c} crashes"));
-        let lines: Vec<u64> = lock(&self.coordinators[c].desk).keepers.values().filter_map(|k| k.line).collect();
+        let lines: Vec<u64> = lock(&self.coordinators[c].desk)
+            .keepers
+            .values()
+            .filter_map(|k| k.line)
+            .collect();
         let coordinator = &mut self.coordinators[c];
         coordinator.up = false;
         // Everything that was being asked for is dropped where it waits.
@@ -189,7 +224,12 @@ impl World {
             self.end_at_agent(line, told);
         }
         // Who asked gets no answer, and asks again.
-        let lost: Vec<u64> = self.asks.iter().filter(|(_, ask)| ask.under_way == Some(c)).map(|(id, _)| *id).collect();
+        let lost: Vec<u64> = self
+            .asks
+            .iter()
+            .filter(|(_, ask)| ask.under_way == Some(c))
+            .map(|(id, _)| *id)
+            .collect();
         for ask in lost {
             self.unanswered(ask);
         }
@@ -204,7 +244,9 @@ impl World {
         let tasks: Vec<u64> = self.coordinators[c].tasks.keys().copied().collect();
         let mut context = Context::from_waker(Waker::noop());
         for task in tasks {
-            let Some(future) = self.coordinators[c].tasks.get_mut(&task) else { continue };
+            let Some(future) = self.coordinators[c].tasks.get_mut(&task) else {
+                continue;
+            };
             let polled = future.as_mut().poll(&mut context);
             self.take_notes(c);
             if let Poll::Ready(answer) = polled {
@@ -256,7 +298,11 @@ impl World {
         for asked in generates {
             let k = self.index_of(asked.keystore);
             let session = lock(&self.coordinators[c].desk).keepers[&asked.keystore].session();
-            let asking = Asking::Generate { version: asked.version, spec: asked.spec, salt: asked.salt };
+            let asking = Asking::Generate {
+                version: asked.version,
+                spec: asked.spec,
+                salt: asked.salt,
+            };
             self.call(c, k, session, asking, Waiting::Slot(asked.slot));
         }
         for at in pauses {
@@ -266,6 +312,9 @@ impl World {
 }
 
 fn words(change: &Change) -> String {
-    let said = change.audit.iter().map(|entry| format!("{} {}", entry.action, entry.subject));
+    let said = change
+        .audit
+        .iter()
+        .map(|entry| format!("{} {}", entry.action, entry.subject));
     said.collect::<Vec<_>>().join(", ")
 }

@@ -8,10 +8,16 @@ use lockstep::model::difference::Status;
 
 use crate::plan::Request;
 use crate::port::{at_once, lock};
-use crate::world::{Event, World};
+use crate::world::{Event, Spoiled, World};
 
 /// Longest time to settle after the last fault: the longest pauses are a minute, and one may follow another.
 const SETTLE_MS: u64 = 200_000;
+
+/// It has to stay so for this long.
+const STAYS_MS: u64 = 30_000;
+
+/// Between looks.
+const LOOK_MS: u64 = 5_000;
 
 impl World {
     pub(crate) fn heal(&mut self) {
@@ -35,16 +41,45 @@ impl World {
         for k in 0..self.agents.len() {
             self.after(20, Event::AgentStart { k });
         }
-        self.after(SETTLE_MS, Event::Tidy);
+        let since = self.now;
+        self.after(
+            LOOK_MS,
+            Event::Settle {
+                until: since + SETTLE_MS,
+                since,
+                tidied: false,
+            },
+        );
     }
 
-    /// Without a person, nothing is left under way but what only a person can end. Then people sync every key.
-    pub(crate) fn tidy(&mut self) {
-        for (k, what, status) in self.unsettled() {
-            if matches!(status, Status::Pending { .. } | Status::Unknown { .. }) && !self.is_excused(k) {
-                self.fail("I6", format!("{what} on {k} is {status:?} long after the last fault"));
+    /// Whether all is settled, and for long enough.
+    pub(crate) fn settle(&mut self, until: u64, since: u64, tidied: bool) {
+        let restless = self.unsettled().into_iter().find(|(k, _, status)| {
+            let moves = matches!(status, Status::Pending { .. } | Status::Unknown { .. });
+            moves && !self.is_excused(*k)
+        });
+        let since = if restless.is_some() { self.now } else { since };
+        match restless {
+            Some((k, what, status)) if self.now >= until => {
+                self.fail(
+                    "I6",
+                    format!("{what} on {k} is {status:?} long after the last fault"),
+                );
             }
+            None if self.now >= since + STAYS_MS && tidied => self.after(0, Event::End),
+            None if self.now >= since + STAYS_MS => self.tidy(),
+            Some(_) | None => self.after(
+                LOOK_MS,
+                Event::Settle {
+                    until,
+                    since,
+                    tidied,
+                },
+            ),
         }
+    }
+
+    fn tidy(&mut self) {
         self.note("people sync every key");
         let keys: Vec<usize> = self.keys.keys().copied().collect();
         self.healed = false;
@@ -52,7 +87,15 @@ impl World {
             self.happens(crate::plan::Happening::Ask(Request::Sync { key }));
         }
         self.healed = true;
-        self.after(SETTLE_MS, Event::End);
+        let since = self.now;
+        self.after(
+            LOOK_MS,
+            Event::Settle {
+                until: since + SETTLE_MS,
+                since,
+                tidied: true,
+            },
+        );
     }
 
     /// Instances that are not in sync, in words.
@@ -67,14 +110,21 @@ impl World {
             let desk = lock(&self.coordinators[c].desk);
             for row in rows {
                 let instance = row.instance;
-                let live = desk.keepers[&id].machine.live(instance.intent.version, self.now);
+                let live = desk.keepers[&id]
+                    .machine
+                    .live(instance.intent.version, self.now);
                 let status = status(&instance, &live);
                 if !matches!(status, Status::InSync(_)) {
-                    let reasons: Vec<&str> =
-                        differences(&instance, &live, unix, 60_000).iter().map(|d| d.reason.name()).collect();
+                    let reasons: Vec<&str> = differences(&instance, &live, unix, 60_000)
+                        .iter()
+                        .map(|d| d.reason.name())
+                        .collect();
                     let what = format!(
                         "{} generation {} ({:?}, {})",
-                        instance.intent.object.label, instance.intent.generation, instance.intent.want, reasons.join(" ")
+                        instance.intent.object.label,
+                        instance.intent.generation,
+                        instance.intent.want,
+                        reasons.join(" ")
                     );
                     unsettled.push((k, what, status));
                 }
@@ -85,15 +135,14 @@ impl World {
 
     /// Whether what is wrong on a keystore may be so after what was done to it. Keystore 0 holds the material of all.
     fn is_excused(&self, k: usize) -> bool {
-        let is_gone = |k: &usize| {
-            self.spoiled.get(k).is_some_and(|why| *why == "the journal was lost" || *why == "the token was initialised again")
-        };
-        self.past_rewritten || is_gone(&k) || is_gone(&0)
+        let is_gone = |k| self.spoiled.contains(&(k, Spoiled::Gone));
+        self.past_rewritten || is_gone(k) || is_gone(0)
     }
 
     pub(crate) fn check_settled(&mut self) {
         for (k, what, status) in self.unsettled() {
-            let spoiled = self.spoiled.contains_key(&k) && matches!(status, Status::Drift | Status::Failed { .. });
+            let spoiled = self.spoiled.contains(&(k, Spoiled::Objects))
+                && matches!(status, Status::Drift | Status::Failed { .. });
             if !spoiled && !self.is_excused(k) {
                 self.fail("I6", format!("{what} on {k} is {status:?} at the end"));
             }

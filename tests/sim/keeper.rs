@@ -97,7 +97,10 @@ impl World {
 
     fn with_keeper<T>(&self, c: usize, k: usize, act: impl FnOnce(&mut Keeper) -> T) -> T {
         let mut desk = lock(&self.coordinators[c].desk);
-        act(desk.keepers.get_mut(&self.agents[k].id).expect("a keeper for each keystore"))
+        act(desk
+            .keepers
+            .get_mut(&self.agents[k].id)
+            .expect("a keeper for each keystore"))
     }
 
     pub(crate) fn dial(&mut self, c: usize, boot: u64, k: usize) {
@@ -108,13 +111,16 @@ impl World {
 
     /// The agent has said who it is: a term is taken, what is wanted is read, the session is opened.
     pub(crate) fn dialled(&mut self, c: usize, k: usize, answer: Answer) {
-        if !matches!(answer, Ok(Good::Described)) || self.agents[k].run.is_none() || self.blocked(k, true) {
+        if !matches!(answer, Ok(Good::Described))
+            || self.agents[k].run.is_none()
+            || self.blocked(k, true)
+        {
             return self.keeper_ended(c, k, "not reachable");
         }
         let id = self.agents[k].id;
         let above = self.with_keeper(c, k, |keeper| std::mem::take(&mut keeper.above));
         let store = self.coordinators[c].store.clone();
-        if lock(&self.coordinators[c].desk).disk_full || self.strikes(Class::CommitFails) {
+        if self.now < self.coordinators[c].disk_full_until || self.strikes(Class::CommitFails) {
             return self.keeper_ended(c, k, "the store failed");
         }
         let Ok(term) = at_once(store.lease_take(id, above)) else {
@@ -122,7 +128,9 @@ impl World {
         };
         let desired = self.read_desired(c, k);
         let line = self.open_line(c, k);
-        self.with_keeper(c, k, |keeper| (keeper.line, keeper.since_read) = (Some(line), 0));
+        self.with_keeper(c, k, |keeper| {
+            (keeper.line, keeper.since_read) = (Some(line), 0)
+        });
         let now = self.now;
         self.with_keeper(c, k, |keeper| keeper.heard = now);
         self.keeper_input(c, k, Input::Desired(desired));
@@ -132,8 +140,15 @@ impl World {
     }
 
     fn read_desired(&self, c: usize, k: usize) -> Vec<Instance> {
-        let rows = at_once(self.coordinators[c].store.keystore_instances(self.agents[k].id));
-        rows.unwrap_or_default().into_iter().map(|row| row.instance).collect()
+        let rows = at_once(
+            self.coordinators[c]
+                .store
+                .keystore_instances(self.agents[k].id),
+        );
+        rows.unwrap_or_default()
+            .into_iter()
+            .map(|row| row.instance)
+            .collect()
     }
 
     pub(crate) fn keeper_tick(&mut self, c: usize, boot: u64, k: usize, line: u64) {
@@ -169,7 +184,10 @@ impl World {
     }
 
     pub(crate) fn keeper_input(&mut self, c: usize, k: usize, input: Input) {
-        let at = Moment { now_ms: self.now, unix: self.unix(self.coordinators[c].skew_ms) };
+        let at = Moment {
+            now_ms: self.now,
+            unix: self.unix(self.coordinators[c].skew_ms),
+        };
         let mut outputs = Vec::new();
         self.with_keeper(c, k, |keeper| keeper.machine.step(at, input, &mut outputs));
         self.check_order(&outputs);
@@ -186,9 +204,14 @@ impl World {
                         self.send_down(line, DownFrame::Frame(down));
                     }
                 }
-                Output::FetchMaterial { version, generation } => self.fetch(c, k, version, generation),
+                Output::FetchMaterial {
+                    version,
+                    generation,
+                } => self.fetch(c, k, version, generation),
                 Output::Changed(_) => {}
-                Output::RaiseLease { highest } => self.with_keeper(c, k, |keeper| keeper.above = highest),
+                Output::RaiseLease { highest } => {
+                    self.with_keeper(c, k, |keeper| keeper.above = highest)
+                }
                 Output::Close { why } => return self.keeper_ended(c, k, &why),
             }
         }
@@ -202,10 +225,13 @@ impl World {
             let told = self.healed || self.process_dice.chance(850);
             self.end_at_agent(line, told);
         }
-        let keeps = self.bug == Some(Bug::RememberedInSync);
-        if !keeps {
-            self.keeper_input(c, k, Input::Gone { why: why.to_owned() });
-        }
+        self.keeper_input(
+            c,
+            k,
+            Input::Gone {
+                why: why.to_owned(),
+            },
+        );
         let pause = self.with_keeper(c, k, |keeper| {
             keeper.endorsement = None;
             keeper.pause_ms = if std::mem::take(&mut keeper.worked) {
@@ -221,7 +247,9 @@ impl World {
 
     /// A frame reaches the coordinator.
     pub(crate) fn arrives_up(&mut self, line: u64, frame: UpFrame) {
-        let Some(open) = self.lines.get(&line) else { return };
+        let Some(open) = self.lines.get(&line) else {
+            return;
+        };
         let (c, k, boot, dead) = (open.c, open.k, open.c_boot, open.dead);
         if !self.is_this(c, boot) || self.with_keeper(c, k, |keeper| keeper.line) != Some(line) {
             return;
@@ -249,13 +277,17 @@ impl World {
 
     /// A frame reaches an agent.
     pub(crate) fn arrives_down(&mut self, line: u64, frame: DownFrame) {
-        let Some(open) = self.lines.get(&line) else { return };
+        let Some(open) = self.lines.get(&line) else {
+            return;
+        };
         let (k, boot, dead) = (open.k, open.k_boot, open.dead);
         let mut stream = open.stream;
         if self.agents[k].boot != boot {
             return;
         }
-        let Some(run) = &mut self.agents[k].run else { return };
+        let Some(run) = &mut self.agents[k].run else {
+            return;
+        };
         let down = match frame {
             DownFrame::End => {
                 run.streams.remove(&stream);
@@ -264,7 +296,8 @@ impl World {
             DownFrame::Frame(_) if dead => return,
             DownFrame::Frame(down) => down,
         };
-        if self.bug == Some(Bug::CommandsOutliveSession) {
+        let is_intent = matches!(*down, Down::Intent { .. });
+        if self.bug == Some(Bug::CommandsOutliveSession) && is_intent {
             stream = run.live.unwrap_or(stream);
             self.oracle.sneaked = (stream != open.stream).then_some(open.stream);
         } else if !run.streams.contains_key(&stream) {
@@ -272,16 +305,29 @@ impl World {
             return;
         }
         let input = match *down {
-            Down::Open { mut term, keystore, cursor } => {
+            Down::Open {
+                mut term,
+                keystore,
+                cursor,
+            } => {
                 run.opened.insert(stream, term);
                 if self.bug == Some(Bug::StaleTermTaken) {
                     term = term.max(self.agents[k].highest_term);
                 }
-                AgentInput::Open { stream, term, keystore, cursor }
+                AgentInput::Open {
+                    stream,
+                    term,
+                    keystore,
+                    cursor,
+                }
             }
             Down::Intent { intent, envelope } => {
                 let envelope = envelope.map(|envelope| self.believed(k, *envelope));
-                AgentInput::Intent { stream, intent, envelope }
+                AgentInput::Intent {
+                    stream,
+                    intent,
+                    envelope,
+                }
             }
             Down::Look { version } => AgentInput::Look { stream, version },
             Down::Heartbeat { wanted } => AgentInput::Heartbeat { stream, wanted },
@@ -297,7 +343,10 @@ impl World {
         let Some(prepared) = run.and_then(|run| run.prepared.as_ref()) else {
             return Err("not_ready".to_owned());
         };
-        let is_listed = self.agents.iter().any(|a| a.id == body.source && a.identity() == envelope.signer_digest());
+        let is_listed = self
+            .agents
+            .iter()
+            .any(|a| a.id == body.source && a.identity() == envelope.signer_digest());
         if !is_listed || !verify(&envelope) {
             return Err("peer_not_listed".to_owned());
         }
@@ -329,7 +378,10 @@ impl World {
                     .next()
             });
             if let Some(intent) = ahead {
-                *down = Down::Intent { intent: Box::new(intent), envelope: None };
+                *down = Down::Intent {
+                    intent: Box::new(intent),
+                    envelope: None,
+                };
             }
         }
         down
@@ -339,15 +391,21 @@ impl World {
     pub(crate) fn spoil_up(&self, up: &mut Up) {
         use lockstep::model::observed::Observation;
         use lockstep::model::protocol::{Progress, UpBody};
-        if let (Some(Bug::AgelessLooks), UpBody::Heartbeat { scan_age_ms, .. }) = (self.bug, &mut up.body) {
+        if let (Some(Bug::AgelessLooks), UpBody::Heartbeat { scan_age_ms, .. }) =
+            (self.bug, &mut up.body)
+        {
             *scan_age_ms = 0;
         }
-        let UpBody::Reports(reports) = &mut up.body else { return };
+        let UpBody::Reports(reports) = &mut up.body else {
+            return;
+        };
         for report in reports {
             match self.bug {
                 Some(Bug::SuspicionBelieved) => {
                     if matches!(report.observation, Observation::Suspected { .. }) {
-                        report.observation = Observation::Absent { same_label: Vec::new() };
+                        report.observation = Observation::Absent {
+                            same_label: Vec::new(),
+                        };
                     }
                 }
                 Some(Bug::BusyIsDone) => {

@@ -55,12 +55,25 @@ fn seeds_250_to_499_hold() {
 #[test]
 fn the_same_seed_is_the_same_run() {
     for seed in (0..500).step_by(10) {
-        let (one, other) = (run(Plan::of(seed), None, false), run(Plan::of(seed), None, false));
-        assert_eq!((one.hash, one.virtual_ms), (other.hash, other.virtual_ms), "seed {seed}");
+        let (one, other) = (
+            run(Plan::of(seed), None, false),
+            run(Plan::of(seed), None, false),
+        );
+        assert_eq!(
+            (one.hash, one.virtual_ms),
+            (other.hash, other.virtual_ms),
+            "seed {seed}"
+        );
     }
     for seed in 0..5 {
-        let (one, other) = (run(Plan::of(seed), None, true), run(Plan::of(seed), None, true));
-        assert!(one.text == other.text, "seed {seed}: the runs differ byte for byte");
+        let (one, other) = (
+            run(Plan::of(seed), None, true),
+            run(Plan::of(seed), None, true),
+        );
+        assert!(
+            one.text == other.text,
+            "seed {seed}: the runs differ byte for byte"
+        );
     }
 }
 
@@ -69,10 +82,14 @@ fn the_same_seed_is_the_same_run() {
 #[ignore = "as many as are asked for"]
 fn many_seeds_hold() {
     let number = |name: &str, else_: u64| {
-        std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(else_)
+        std::env::var(name)
+            .ok()
+            .and_then(|text| text.parse().ok())
+            .unwrap_or(else_)
     };
     let (from, seeds) = (number("SIM_FROM", 500), number("SIM_SEEDS", 10_000));
-    let threads = u64::try_from(std::thread::available_parallelism().map_or(1, usize::from)).unwrap();
+    let threads =
+        u64::try_from(std::thread::available_parallelism().map_or(1, usize::from)).unwrap();
     let started = Instant::now();
     let (next, virtual_ms) = (AtomicU64::new(from), AtomicU64::new(0));
     let failed: Vec<(u64, String)> = std::thread::scope(|scope| {
@@ -94,10 +111,17 @@ fn many_seeds_hold() {
                 })
             })
             .collect();
-        workers.into_iter().flat_map(|worker| worker.join().unwrap()).collect()
+        workers
+            .into_iter()
+            .flat_map(|worker| worker.join().unwrap())
+            .collect()
     });
     let hours = virtual_ms.into_inner() / 3_600_000;
-    println!("{seeds} seeds from {from}: {} failed; {hours} virtual hours in {:?}", failed.len(), started.elapsed());
+    println!(
+        "{seeds} seeds from {from}: {} failed; {hours} virtual hours in {:?}",
+        failed.len(),
+        started.elapsed()
+    );
     for (seed, why) in &failed {
         println!("seed {seed} {}", why.chars().take(300).collect::<String>());
     }
@@ -117,7 +141,9 @@ fn one_seed() {
 }
 
 fn caught_by(bug: Bug) -> Option<(u64, &'static str, u64)> {
-    (0..500).find_map(|seed| failure_of(seed, Some(bug)).map(|failure| (seed, failure.invariant, failure.at_ms)))
+    (0..500).find_map(|seed| {
+        failure_of(seed, Some(bug)).map(|failure| (seed, failure.invariant, failure.at_ms))
+    })
 }
 
 #[test]
@@ -125,7 +151,9 @@ fn every_planted_bug_is_caught() {
     let mut missed = Vec::new();
     for bug in Bug::ALL {
         match caught_by(bug) {
-            Some((seed, invariant, at_ms)) => println!("{bug:?}: seed {seed} breaks {invariant} after {at_ms} ms"),
+            Some((seed, invariant, at_ms)) => {
+                println!("{bug:?}: seed {seed} breaks {invariant} after {at_ms} ms")
+            }
             None => missed.push(bug),
         }
     }

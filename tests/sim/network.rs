@@ -84,7 +84,11 @@ impl World {
 
     pub(crate) fn blocked(&self, k: usize, is_down: bool) -> bool {
         let way = self.net.ways[k];
-        let until = if is_down { way.down_blocked_until } else { way.up_blocked_until };
+        let until = if is_down {
+            way.down_blocked_until
+        } else {
+            way.up_blocked_until
+        };
         self.now < until
     }
 
@@ -105,16 +109,19 @@ impl World {
         let line = self.net.next_line;
         let stream = StreamId(self.net.next_stream);
         let (c_boot, k_boot) = (self.coordinators[c].boot, self.agents[k].boot);
-        self.lines.insert(line, Line {
-            c,
-            c_boot,
-            k,
-            k_boot,
-            stream,
-            down: VecDeque::new(),
-            up: VecDeque::new(),
-            dead: false,
-        });
+        self.lines.insert(
+            line,
+            Line {
+                c,
+                c_boot,
+                k,
+                k_boot,
+                stream,
+                down: VecDeque::new(),
+                up: VecDeque::new(),
+                dead: false,
+            },
+        );
         if let Some(run) = &mut self.agents[k].run {
             run.streams.insert(stream, line);
         }
@@ -122,20 +129,29 @@ impl World {
     }
 
     pub(crate) fn send_down(&mut self, line: u64, frame: DownFrame) {
-        let is_plain = matches!(&frame, DownFrame::Frame(down) if !matches!(**down, Down::Open { .. }));
+        let is_plain =
+            matches!(&frame, DownFrame::Frame(down) if !matches!(**down, Down::Open { .. }));
         if is_plain && self.strikes(Class::Drop) {
             return self.note("a frame down is lost");
         }
         if is_plain && self.strikes(Class::Duplicate) {
             let after = self.latency() + self.net.dice.between(1, 9_000);
-            self.after(after, Event::StrayDown { line, frame: frame.clone() });
+            self.after(
+                after,
+                Event::StrayDown {
+                    line,
+                    frame: frame.clone(),
+                },
+            );
         }
         if is_plain && self.strikes(Class::Reorder) {
             let after = self.latency() + self.net.dice.between(1, 3_000);
             return self.after(after, Event::StrayDown { line, frame });
         }
         let at = self.now + self.latency();
-        let Some(open) = self.lines.get_mut(&line) else { return };
+        let Some(open) = self.lines.get_mut(&line) else {
+            return;
+        };
         let at = open.down.back().map_or(at, |(last, _)| at.max(*last));
         open.down.push_back((at, frame));
         let wait = at - self.now;
@@ -147,14 +163,22 @@ impl World {
         let is_plain = matches!(&frame, UpFrame::Frame { .. }) && self.net.dice.chance(150);
         if is_plain && self.strikes(Class::Duplicate) {
             let after = self.latency() + self.net.dice.between(1, 9_000);
-            self.after(after, Event::StrayUp { line, frame: frame.clone() });
+            self.after(
+                after,
+                Event::StrayUp {
+                    line,
+                    frame: frame.clone(),
+                },
+            );
         }
         if is_plain && self.strikes(Class::Reorder) {
             let after = self.latency() + self.net.dice.between(1, 3_000);
             return self.after(after, Event::StrayUp { line, frame });
         }
         let at = self.now + self.latency();
-        let Some(open) = self.lines.get_mut(&line) else { return };
+        let Some(open) = self.lines.get_mut(&line) else {
+            return;
+        };
         let at = open.up.back().map_or(at, |(last, _)| at.max(*last));
         open.up.push_back((at, frame));
         let wait = at - self.now;
@@ -163,7 +187,9 @@ impl World {
 
     pub(crate) fn down_due(&mut self, line: u64) {
         let now = self.now;
-        let Some(open) = self.lines.get_mut(&line) else { return };
+        let Some(open) = self.lines.get_mut(&line) else {
+            return;
+        };
         let due = open.down.front().is_some_and(|(at, _)| *at <= now);
         if !due || open.dead {
             return;
@@ -172,7 +198,10 @@ impl World {
         if self.blocked(k, true) {
             return self.after(500, Event::DownDue { line });
         }
-        let frame = self.lines.get_mut(&line).and_then(|open| open.down.pop_front());
+        let frame = self
+            .lines
+            .get_mut(&line)
+            .and_then(|open| open.down.pop_front());
         if let Some((_, frame)) = frame {
             self.arrives_down(line, frame);
             self.after(0, Event::DownDue { line });
@@ -181,7 +210,9 @@ impl World {
 
     pub(crate) fn up_due(&mut self, line: u64) {
         let now = self.now;
-        let Some(open) = self.lines.get_mut(&line) else { return };
+        let Some(open) = self.lines.get_mut(&line) else {
+            return;
+        };
         let due = open.up.front().is_some_and(|(at, _)| *at <= now);
         if !due || open.dead {
             return;
@@ -190,7 +221,10 @@ impl World {
         if self.blocked(k, false) {
             return self.after(500, Event::UpDue { line });
         }
-        let frame = self.lines.get_mut(&line).and_then(|open| open.up.pop_front());
+        let frame = self
+            .lines
+            .get_mut(&line)
+            .and_then(|open| open.up.pop_front());
         if let Some((_, frame)) = frame {
             self.arrives_up(line, frame);
             self.after(0, Event::UpDue { line });
@@ -206,17 +240,31 @@ impl World {
 
     /// The line breaks in the middle: what was on it is lost.
     pub(crate) fn break_line(&mut self, line: u64, agent_hears: bool, coordinator_hears: bool) {
-        let Some(open) = self.lines.get_mut(&line) else { return };
+        let Some(open) = self.lines.get_mut(&line) else {
+            return;
+        };
         open.down.clear();
         open.up.clear();
         open.dead = true;
         if agent_hears {
             let after = self.latency();
-            self.after(after, Event::StrayDown { line, frame: DownFrame::End });
+            self.after(
+                after,
+                Event::StrayDown {
+                    line,
+                    frame: DownFrame::End,
+                },
+            );
         }
         if coordinator_hears {
             let after = self.latency();
-            self.after(after, Event::StrayUp { line, frame: UpFrame::End });
+            self.after(
+                after,
+                Event::StrayUp {
+                    line,
+                    frame: UpFrame::End,
+                },
+            );
         }
     }
 }

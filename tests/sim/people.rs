@@ -12,7 +12,7 @@ use lockstep::model::ids::{KeyId, Revision, SessionNumber, Term};
 use crate::coordinator::{Coordinator, Task, VAULT};
 use crate::plan::{Class, Happening, Request, Tampering};
 use crate::port::at_once;
-use crate::world::{Event, World};
+use crate::world::{Event, Spoiled, World};
 
 /// Somebody asks again so often.
 const TRIES_MAX: u32 = 6;
@@ -39,32 +39,60 @@ impl World {
         }
         match happening {
             Happening::Ask(request) => self.new_ask(request),
-            Happening::AgentCrashes { agent, down_ms, host_finishes } => self.agent_crash(agent, down_ms, host_finishes),
+            Happening::AgentCrashes {
+                agent,
+                down_ms,
+                host_finishes,
+            } => self.agent_crash(agent, down_ms, host_finishes),
             Happening::CoordinatorCrashes { which, down_ms } => {
                 let c = if which == 0 { self.front } else { which };
                 self.coordinator_crash(c);
                 self.after(down_ms, Event::CoordinatorStart { c });
             }
-            Happening::LineBreaks { agent, agent_hears, coordinator_hears } => {
+            Happening::LineBreaks {
+                agent,
+                agent_hears,
+                coordinator_hears,
+            } => {
                 self.note(&format!("the lines to {agent} break"));
-                let lines: Vec<u64> = self.lines.iter().filter(|(_, line)| line.k == agent && !line.dead).map(|(id, _)| *id).collect();
+                let lines: Vec<u64> = self
+                    .lines
+                    .iter()
+                    .filter(|(_, line)| line.k == agent && !line.dead)
+                    .map(|(id, _)| *id)
+                    .collect();
                 for line in lines {
                     self.break_line(line, agent_hears, coordinator_hears);
                 }
             }
-            Happening::Partition { agent, down, up, for_ms } => {
-                self.note(&format!("{agent} is cut off (down {down}, up {up}) for {for_ms} ms"));
+            Happening::Partition {
+                agent,
+                down,
+                up,
+                for_ms,
+            } => {
+                self.note(&format!(
+                    "{agent} is cut off (down {down}, up {up}) for {for_ms} ms"
+                ));
                 self.partition(agent, down, up, for_ms);
             }
-            Happening::JournalDiskFull { agent, for_ms } => self.agents[agent].disk_full_until = self.now + for_ms,
+            Happening::JournalDiskFull { agent, for_ms } => {
+                self.agents[agent].disk_full_until = self.now + for_ms
+            }
             Happening::StoreDiskFull { for_ms } => {
                 let front = self.front;
                 self.coordinators[front].disk_full_until = self.now + for_ms;
             }
-            Happening::TokenIsSlow { agent, for_ms } => self.agents[agent].slow_until = self.now + for_ms,
-            Happening::Tampered { agent, tampering, which } => {
+            Happening::TokenIsSlow { agent, for_ms } => {
+                self.agents[agent].slow_until = self.now + for_ms
+            }
+            Happening::Tampered {
+                agent,
+                tampering,
+                which,
+            } => {
                 if tampering == Tampering::Reinitialise {
-                    self.spoiled.insert(agent, "the token was initialised again");
+                    self.spoiled.insert((agent, Spoiled::Gone));
                 }
                 self.tamper(agent, tampering, which);
             }
@@ -89,7 +117,7 @@ impl World {
                 agent_now.disk.clear();
                 // Sessions and terms are counted afresh: as far as those go, it is another agent.
                 (agent_now.last_session, agent_now.highest_term) = (SessionNumber(0), Term(0));
-                self.spoiled.insert(agent, "the journal was lost");
+                self.spoiled.insert((agent, Spoiled::Gone));
                 self.oracle.forget_journal(agent);
             }
         }
@@ -103,15 +131,29 @@ impl World {
             let known = at_once(self.coordinators[self.front].store.key(*key));
             // People ask about what they saw, which may be a while ago.
             let stale = self.process_dice.chance(30);
-            if_match = known.ok().flatten().map(|known| Revision(known.revision.0 - u64::from(stale)));
+            if_match = known
+                .ok()
+                .flatten()
+                .map(|known| Revision(known.revision.0 - u64::from(stale)));
         }
-        self.asks.insert(number, Asked { request, if_match, tries: 0, under_way: None, told: false });
+        self.asks.insert(
+            number,
+            Asked {
+                request,
+                if_match,
+                tries: 0,
+                under_way: None,
+                told: false,
+            },
+        );
         self.ask(number);
     }
 
     pub(crate) fn ask(&mut self, number: u64) {
         let c = self.front;
-        let Some(asked) = self.asks.get_mut(&number) else { return };
+        let Some(asked) = self.asks.get_mut(&number) else {
+            return;
+        };
         if asked.told || asked.under_way.is_some() || asked.tries >= TRIES_MAX {
             return;
         }
@@ -122,11 +164,19 @@ impl World {
         }
         let name = format!("ask-{number}");
         let call = Call {
-            principal: Principal { name: "somebody".to_owned(), rights: Rights::All },
+            principal: Principal {
+                name: "somebody".to_owned(),
+                rights: Rights::All,
+            },
             if_match,
-            idempotency: Some(Idempotency { key: name, request: sha256(format!("{request:?}").as_bytes()) }),
+            idempotency: Some(Idempotency {
+                key: name,
+                request: sha256(format!("{request:?}").as_bytes()),
+            }),
         };
-        let Some(task) = self.task(c, call, request) else { return };
+        let Some(task) = self.task(c, call, request) else {
+            return;
+        };
         self.note(&format!("somebody asks: {request:?}"));
         if let Some(asked) = self.asks.get_mut(&number) {
             asked.under_way = Some(c);
@@ -149,17 +199,27 @@ impl World {
                     label_tags: Vec::new(),
                     description: String::new(),
                 };
-                Answer(ops.key_create(&call, new).await.map(|done| done.value.key.id))
+                Answer(
+                    ops.key_create(&call, new)
+                        .await
+                        .map(|done| done.value.key.id),
+                )
             }),
             Request::Act { key: n, action } => {
                 let id = key(n)?;
                 Box::pin(async move { Answer(ops.key_act(&call, id, action).await.map(|_| id)) })
             }
-            Request::Assign { key: n, keystore: k } => {
+            Request::Assign {
+                key: n,
+                keystore: k,
+            } => {
                 let (id, k) = (key(n)?, keystore(k));
                 Box::pin(async move { Answer(ops.key_assign(&call, id, k).await.map(|_| id)) })
             }
-            Request::Unassign { key: n, keystore: k } => {
+            Request::Unassign {
+                key: n,
+                keystore: k,
+            } => {
                 let (id, k) = (key(n)?, keystore(k));
                 Box::pin(async move { Answer(ops.key_unassign(&call, id, k).await.map(|_| id)) })
             }
@@ -170,7 +230,10 @@ impl World {
             Request::Rename { key: n, name } => {
                 let id = key(n)?;
                 let label = Some(format!("key-{n}-{name}"));
-                let patch = KeyPatch { label, ..KeyPatch::default() };
+                let patch = KeyPatch {
+                    label,
+                    ..KeyPatch::default()
+                };
                 Box::pin(async move { Answer(ops.key_update(&call, id, patch).await.map(|_| id)) })
             }
         })
@@ -184,9 +247,11 @@ impl World {
         }
     }
 
-    pub(crate) fn answered(&mut self, _c: usize, number: u64, Answer(answer): Answer) {
+    pub(crate) fn answered(&mut self, c: usize, number: u64, Answer(answer): Answer) {
         let lost = self.strikes(Class::ReplyLost);
-        let Some(asked) = self.asks.get_mut(&number) else { return };
+        let Some(asked) = self.asks.get_mut(&number) else {
+            return;
+        };
         let request = asked.request;
         match answer {
             _ if lost => {
@@ -200,13 +265,19 @@ impl World {
                     self.keys.insert(n, key);
                 }
                 self.note(&format!("somebody is told: {request:?} is done"));
-                self.oracle.told(format!("ask-{number}"));
+                // What a coordinator answers that is left behind is kept there alone.
+                if c == self.front {
+                    self.oracle.told(format!("ask-{number}"));
+                }
             }
             Err(error) => {
                 self.note(&format!("somebody is told: {request:?}: {error}"));
                 let again = matches!(
                     error,
-                    OpsError::Full | OpsError::Unavailable { .. } | OpsError::AgentUnreachable { .. } | OpsError::Conflict { .. }
+                    OpsError::Full
+                        | OpsError::Unavailable { .. }
+                        | OpsError::AgentUnreachable { .. }
+                        | OpsError::Conflict { .. }
                 );
                 if again {
                     self.unanswered(number);
@@ -219,13 +290,18 @@ impl World {
 
     pub(crate) fn back_up(&mut self) {
         let front = self.front;
-        let copy = self.coordinators[front].store.copy_in_memory().expect("a copy in memory");
+        let copy = self.coordinators[front]
+            .store
+            .copy_in_memory()
+            .expect("a copy in memory");
         self.note("the store is backed up");
         self.backup = Some((Arc::new(copy), self.oracle.wanted_by(front)));
     }
 
     fn restore(&mut self, down_ms: u64) {
-        let Some((store, wanted)) = self.backup.take() else { return };
+        let Some((store, wanted)) = self.backup.take() else {
+            return;
+        };
         let c = self.front;
         self.coordinator_crash(c);
         self.note("the store is restored from its backup");
@@ -237,9 +313,12 @@ impl World {
 
     /// A second coordinator is started from the backup, the first one goes on: people talk to the second one.
     fn second_coordinator(&mut self) {
-        let Some((store, wanted)) = self.backup.take() else { return };
+        let Some((store, wanted)) = self.backup.take() else {
+            return;
+        };
         let c = self.coordinators.len();
-        self.coordinators.push(Coordinator::new(u64::try_from(c).unwrap_or(0), store));
+        self.coordinators
+            .push(Coordinator::new(u64::try_from(c).unwrap_or(0), store));
         self.note("a second coordinator is started from the backup");
         self.oracle.restored(c, wanted);
         self.oracle.split();

@@ -79,19 +79,54 @@ pub(crate) enum Tampering {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Happening {
     Ask(Request),
-    AgentCrashes { agent: usize, down_ms: u64, host_finishes: bool },
-    CoordinatorCrashes { which: usize, down_ms: u64 },
-    LineBreaks { agent: usize, agent_hears: bool, coordinator_hears: bool },
-    Partition { agent: usize, down: bool, up: bool, for_ms: u64 },
-    JournalDiskFull { agent: usize, for_ms: u64 },
-    StoreDiskFull { for_ms: u64 },
-    TokenIsSlow { agent: usize, for_ms: u64 },
-    Tampered { agent: usize, tampering: Tampering, which: u64 },
+    AgentCrashes {
+        agent: usize,
+        down_ms: u64,
+        host_finishes: bool,
+    },
+    CoordinatorCrashes {
+        which: usize,
+        down_ms: u64,
+    },
+    LineBreaks {
+        agent: usize,
+        agent_hears: bool,
+        coordinator_hears: bool,
+    },
+    Partition {
+        agent: usize,
+        down: bool,
+        up: bool,
+        for_ms: u64,
+    },
+    JournalDiskFull {
+        agent: usize,
+        for_ms: u64,
+    },
+    StoreDiskFull {
+        for_ms: u64,
+    },
+    TokenIsSlow {
+        agent: usize,
+        for_ms: u64,
+    },
+    Tampered {
+        agent: usize,
+        tampering: Tampering,
+        which: u64,
+    },
     Backup,
-    Restore { down_ms: u64 },
+    Restore {
+        down_ms: u64,
+    },
     SecondCoordinator,
-    ClockJumps { agent: Option<usize>, by_ms: i64 },
-    JournalLost { agent: usize },
+    ClockJumps {
+        agent: Option<usize>,
+        by_ms: i64,
+    },
+    JournalLost {
+        agent: usize,
+    },
 }
 
 /// A whole run.
@@ -131,7 +166,15 @@ impl Plan {
         let mut script = asks(&mut Dice::new(seed, "asks"), keystores, chaos_ms);
         script.extend(blows(&mut Dice::new(seed, "blows"), keystores, chaos_ms));
         script.sort_by_key(|(at, _)| *at);
-        Self { seed, keystores, strategy, slice, rates, script, chaos_ms }
+        Self {
+            seed,
+            keystores,
+            strategy,
+            slice,
+            rates,
+            script,
+            chaos_ms,
+        }
     }
 
     /// How often a fault of a class comes, per mille.
@@ -145,31 +188,62 @@ fn asks(dice: &mut Dice, keystores: usize, chaos_ms: u64) -> Vec<(u64, Happening
     let mut script = Vec::new();
     for key in 0..keys {
         let at = 2_000 + dice.below(chaos_ms / 3);
-        script.push((at, Happening::Ask(Request::Create { key, pair: dice.chance(400) })));
+        script.push((
+            at,
+            Happening::Ask(Request::Create {
+                key,
+                pair: dice.chance(400),
+            }),
+        ));
         if dice.chance(700) {
             let action = Action::Activate;
-            script.push((at + dice.between(500, 8_000), Happening::Ask(Request::Act { key, action })));
+            script.push((
+                at + dice.between(500, 8_000),
+                Happening::Ask(Request::Act { key, action }),
+            ));
         }
     }
     for _ in 0..dice.between(4, 18) {
         let key = dice.index(keys);
         let keystore = dice.index(keystores);
         let request = match dice.below(20) {
-            0..=5 => Request::Act { key, action: Action::Activate },
-            6..=10 => Request::Act { key, action: Action::Deactivate },
-            11 => Request::Act { key, action: Action::Compromise },
-            12 | 13 => Request::Act { key, action: Action::Destroy },
+            0..=5 => Request::Act {
+                key,
+                action: Action::Activate,
+            },
+            6..=10 => Request::Act {
+                key,
+                action: Action::Deactivate,
+            },
+            11 => Request::Act {
+                key,
+                action: Action::Compromise,
+            },
+            12 | 13 => Request::Act {
+                key,
+                action: Action::Destroy,
+            },
             14 => Request::Assign { key, keystore },
             15 | 16 => Request::Unassign { key, keystore },
             17 | 18 => Request::Sync { key },
-            _ => Request::Rename { key, name: dice.below(3) },
+            _ => Request::Rename {
+                key,
+                name: dice.below(3),
+            },
         };
         let at = dice.between(chaos_ms / 8, chaos_ms);
         // Some come in one breath: the newer one meets the older one under way.
         script.push((at, Happening::Ask(request)));
         if dice.chance(250) {
-            let action = if dice.chance(500) { Action::Activate } else { Action::Deactivate };
-            script.push((at + dice.below(400), Happening::Ask(Request::Act { key, action })));
+            let action = if dice.chance(500) {
+                Action::Activate
+            } else {
+                Action::Deactivate
+            };
+            script.push((
+                at + dice.below(400),
+                Happening::Ask(Request::Act { key, action }),
+            ));
         }
     }
     script
@@ -185,21 +259,58 @@ fn blows(dice: &mut Dice, keystores: usize, chaos_ms: u64) -> Vec<(u64, Happenin
             let agent = dice.index(keystores);
             let long = dice.between(300, 25_000);
             let (yes, no) = (dice.chance(500), dice.chance(500));
-            script.push((at, match kind {
-                0 | 1 => Happening::AgentCrashes { agent, down_ms: long / 4, host_finishes: yes },
-                2 => Happening::CoordinatorCrashes { which: 0, down_ms: long / 4 },
-                3 => Happening::LineBreaks { agent, agent_hears: yes, coordinator_hears: no },
-                4 => Happening::Partition { agent, down: true, up: true, for_ms: long },
-                5 => Happening::Partition { agent, down: yes, up: !yes, for_ms: long },
-                6 => Happening::JournalDiskFull { agent, for_ms: long / 2 },
-                7 => Happening::StoreDiskFull { for_ms: long / 4 },
-                8 => Happening::TokenIsSlow { agent, for_ms: long },
-                9 | 10 => Happening::Tampered { agent, tampering: tampering(dice), which: dice.below(64) },
-                _ => {
-                    let days = i64::try_from(dice.below(3)).unwrap_or(1) - 1;
-                    Happening::ClockJumps { agent: yes.then_some(agent), by_ms: days * 86_400_000 + 3_600_000 }
-                }
-            }));
+            script.push((
+                at,
+                match kind {
+                    0 | 1 => Happening::AgentCrashes {
+                        agent,
+                        down_ms: long / 4,
+                        host_finishes: yes,
+                    },
+                    2 => Happening::CoordinatorCrashes {
+                        which: 0,
+                        down_ms: long / 4,
+                    },
+                    3 => Happening::LineBreaks {
+                        agent,
+                        agent_hears: yes,
+                        coordinator_hears: no,
+                    },
+                    4 => Happening::Partition {
+                        agent,
+                        down: true,
+                        up: true,
+                        for_ms: long,
+                    },
+                    5 => Happening::Partition {
+                        agent,
+                        down: yes,
+                        up: !yes,
+                        for_ms: long,
+                    },
+                    6 => Happening::JournalDiskFull {
+                        agent,
+                        for_ms: long / 2,
+                    },
+                    7 => Happening::StoreDiskFull { for_ms: long / 4 },
+                    8 => Happening::TokenIsSlow {
+                        agent,
+                        for_ms: long,
+                    },
+                    9 | 10 => Happening::Tampered {
+                        agent,
+                        tampering: tampering(dice),
+                        which: dice.below(64),
+                    },
+                    _ => {
+                        let days = i64::try_from(dice.below(3)).unwrap_or(1) - 1;
+                        Happening::ClockJumps {
+                            agent: yes.then_some(agent),
+                            by_ms: days * 86_400_000 + 3_600_000,
+                        }
+                    }
+                },
+            ));
         }
     }
     // What rewrites the past comes alone.
@@ -208,14 +319,27 @@ fn blows(dice: &mut Dice, keystores: usize, chaos_ms: u64) -> Vec<(u64, Happenin
             let at = dice.between(end / 5, end * 3 / 4);
             script.push((at, Happening::Backup));
             let then = at + dice.between(2_000, end / 2);
-            script.push((then, Happening::Restore { down_ms: dice.between(200, 4_000) }));
+            script.push((
+                then,
+                Happening::Restore {
+                    down_ms: dice.between(200, 4_000),
+                },
+            ));
         }
         2 => {
             let at = dice.between(end / 5, end * 3 / 4);
             script.push((at, Happening::Backup));
-            script.push((at + dice.between(1_000, end / 3), Happening::SecondCoordinator));
+            script.push((
+                at + dice.between(1_000, end / 3),
+                Happening::SecondCoordinator,
+            ));
         }
-        3 => script.push((dice.between(end / 4, end), Happening::JournalLost { agent: dice.index(keystores) })),
+        3 => script.push((
+            dice.between(end / 4, end),
+            Happening::JournalLost {
+                agent: dice.index(keystores),
+            },
+        )),
         _ => {}
     }
     script

@@ -12,7 +12,8 @@ use lockstep::coordinator::ops::entropy::Entropy;
 use lockstep::coordinator::ops::fleet::{Fleet, FleetError, LiveKeystore};
 use lockstep::coordinator::store::sqlite::SqliteStore;
 use lockstep::coordinator::store::{
-    AdoptedId, Change, InstanceRow, KeyFilter, OperationRecord, Page, Paged, Store, StoreError, Write,
+    AdoptedId, Change, InstanceRow, KeyFilter, OperationRecord, Page, Paged, Store, StoreError,
+    Write,
 };
 use lockstep::model::adoption::{Candidate, Examined, Ignored};
 use lockstep::model::audit::AuditEntry;
@@ -21,7 +22,7 @@ use lockstep::model::ids::{KeyId, KeyVersionId, KeystoreId, TemplateId, Term, Va
 use lockstep::model::kek::{KekNumber, KekRotation};
 use lockstep::model::key::{KeySpec, ManagedKey};
 use lockstep::model::keystore::KeystoreRecord;
-use lockstep::model::live::{Live, LastSeen};
+use lockstep::model::live::{LastSeen, Live};
 use lockstep::model::material::RepositoryCopy;
 use lockstep::model::observed::{Fingerprint, Proof};
 use lockstep::model::protocol::Description;
@@ -103,7 +104,11 @@ fn pause(desk: &SharedDesk) -> Pause {
     let ms = open.dice.below(6);
     let at = open.now + ms * ms;
     drop(open);
-    Pause { desk: desk.clone(), at, asked: false }
+    Pause {
+        desk: desk.clone(),
+        at,
+        asked: false,
+    }
 }
 
 /// Waits until something lies in the slot.
@@ -138,7 +143,13 @@ impl Fleet for SimFleet {
         salt: Vec<u8>,
     ) -> Result<RepositoryCopy, FleetError> {
         let slot = Slot::default();
-        lock(&self.0).generates.push(Generate { keystore, version, spec, salt, slot: slot.clone() });
+        lock(&self.0).generates.push(Generate {
+            keystore,
+            version,
+            spec,
+            salt,
+            slot: slot.clone(),
+        });
         Answered(slot).await
     }
 
@@ -188,7 +199,10 @@ pub(crate) struct SimEntropy(pub(crate) Mutex<Dice>);
 
 impl SimEntropy {
     fn draw(&self) -> [u8; 16] {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).bytes()
+        self.0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .bytes()
     }
 }
 
@@ -280,7 +294,11 @@ impl Store for SimStore {
         self.inner.vault(id).await
     }
 
-    async fn vault_list(&self, name: Option<String>, page: Page) -> Result<Paged<Vault>, StoreError> {
+    async fn vault_list(
+        &self,
+        name: Option<String>,
+        page: Page,
+    ) -> Result<Paged<Vault>, StoreError> {
         self.inner.vault_list(name, page).await
     }
 
@@ -292,7 +310,11 @@ impl Store for SimStore {
         self.inner.template(id).await
     }
 
-    async fn template_by_name(&self, vault: VaultId, name: &str) -> Result<Option<KeyTemplate>, StoreError> {
+    async fn template_by_name(
+        &self,
+        vault: VaultId,
+        name: &str,
+    ) -> Result<Option<KeyTemplate>, StoreError> {
         self.inner.template_by_name(vault, name).await
     }
 
@@ -323,7 +345,11 @@ impl Store for SimStore {
         self.inner.key(id).await
     }
 
-    async fn key_list(&self, filter: KeyFilter, page: Page) -> Result<Paged<ManagedKey>, StoreError> {
+    async fn key_list(
+        &self,
+        filter: KeyFilter,
+        page: Page,
+    ) -> Result<Paged<ManagedKey>, StoreError> {
         self.inner.key_list(filter, page).await
     }
 
@@ -337,7 +363,11 @@ impl Store for SimStore {
         self.inner.keystore_instances(id).await
     }
 
-    async fn keys_of(&self, vault: VaultId, material: Fingerprint) -> Result<Vec<ManagedKey>, StoreError> {
+    async fn keys_of(
+        &self,
+        vault: VaultId,
+        material: Fingerprint,
+    ) -> Result<Vec<ManagedKey>, StoreError> {
         self.inner.keys_of(vault, material).await
     }
 
@@ -356,7 +386,9 @@ impl Store for SimStore {
         after: Option<KeyVersionId>,
         limit: u32,
     ) -> Result<Vec<KeyVersionId>, StoreError> {
-        self.inner.copies_lacking(vault, keystore, after, limit).await
+        self.inner
+            .copies_lacking(vault, keystore, after, limit)
+            .await
     }
 
     async fn copies(&self, version: KeyVersionId) -> Result<Vec<RepositoryCopy>, StoreError> {
@@ -377,7 +409,11 @@ impl Store for SimStore {
         self.inner.copies_below(keystore, kek, after, limit).await
     }
 
-    async fn copies_below_count(&self, keystore: KeystoreId, kek: KekNumber) -> Result<u64, StoreError> {
+    async fn copies_below_count(
+        &self,
+        keystore: KeystoreId,
+        kek: KekNumber,
+    ) -> Result<u64, StoreError> {
         self.inner.copies_below_count(keystore, kek).await
     }
 
@@ -397,7 +433,11 @@ impl Store for SimStore {
         self.inner.lease_take(keystore, above).await
     }
 
-    async fn audit_list(&self, subject: Option<String>, page: Page) -> Result<Paged<AuditEntry>, StoreError> {
+    async fn audit_list(
+        &self,
+        subject: Option<String>,
+        page: Page,
+    ) -> Result<Paged<AuditEntry>, StoreError> {
         self.inner.audit_list(subject, page).await
     }
 

@@ -20,6 +20,7 @@ pub(crate) struct Ran {
 /// Runs a plan.
 pub(crate) fn run(plan: Plan, bug: Option<Bug>, loud: bool) -> Ran {
     let mut world = World::new(plan, bug, loud);
+    world.trace.details = std::env::var("SIM_DETAILS").is_ok();
     let panicked = catch_unwind(AssertUnwindSafe(|| world.run()));
     if let Err(panic) = panicked {
         let words = panic.downcast_ref::<String>().cloned();
@@ -63,7 +64,10 @@ pub(crate) fn shrink(seed: u64, bug: Option<Bug>) -> (Plan, Failure) {
 }
 
 fn accept(plan: &mut Plan, failure: &mut Failure, less: Plan, bug: Option<Bug>) {
-    if let Some(same) = run(less.clone(), bug, false).failure.filter(|same| same.invariant == failure.invariant) {
+    if let Some(same) = run(less.clone(), bug, false)
+        .failure
+        .filter(|same| same.invariant == failure.invariant)
+    {
         (*plan, *failure) = (less, same);
     }
 }
@@ -73,14 +77,21 @@ pub(crate) fn story(seed: u64, bug: Option<Bug>) -> String {
     let (plan, failure) = shrink(seed, bug);
     let told = run(plan.clone(), bug, true);
     let lines: Vec<&str> = told.text.lines().collect();
-    let most = std::env::var("SIM_LINES").ok().and_then(|lines| lines.parse().ok()).unwrap_or(60);
+    let most = std::env::var("SIM_LINES")
+        .ok()
+        .and_then(|lines| lines.parse().ok())
+        .unwrap_or(60);
     let tail = lines.len().saturating_sub(most);
     let mut story = format!(
         "seed {seed} breaks {} after {} ms: {}\n{} keystores, {:?}; faults (per mille): {:?}\n",
         failure.invariant, failure.at_ms, failure.what, plan.keystores, plan.strategy, plan.rates
     );
     for (at, happening) in &plan.script {
-        story.push_str(&format!("{:>7}.{:03} {happening:?}\n", at / 1000, at % 1000));
+        story.push_str(&format!(
+            "{:>7}.{:03} {happening:?}\n",
+            at / 1000,
+            at % 1000
+        ));
     }
     story.push_str("...\n");
     for line in &lines[tail..] {

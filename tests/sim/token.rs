@@ -13,7 +13,7 @@ use lockstep::model::step::Step;
 use crate::agent::UnderWay;
 use crate::bugs::Bug;
 use crate::plan::{Class, Tampering};
-use crate::world::{Event, World};
+use crate::world::{Event, Spoiled, World};
 
 /// A key is not missed again within this time: two looks that miss the same key are a loss as far as anybody can tell.
 const MISSED_AGAIN_MS: u64 = 12_000;
@@ -24,15 +24,33 @@ impl World {
         if self.agents[k].boot != boot {
             return;
         }
-        let Some(run) = &mut self.agents[k].run else { return };
-        let Some(job) = run.under_way.take_if(|job| job.number == number) else { return };
+        let Some(run) = &mut self.agents[k].run else {
+            return;
+        };
+        let Some(job) = run.under_way.take_if(|job| job.number == number) else {
+            return;
+        };
         let outcome = self.do_job(k, &job);
         let slow = self.now < self.agents[k].slow_until;
-        let wait = if slow { self.token_dice.between(100, 2_000) } else { self.token_dice.between(0, 8) };
+        let wait = if slow {
+            self.token_dice.between(100, 2_000)
+        } else {
+            self.token_dice.between(0, 8)
+        };
         if let Some(run) = &mut self.agents[k].run {
-            run.under_way = Some(UnderWay { outcome: Some(outcome), ..job });
+            run.under_way = Some(UnderWay {
+                outcome: Some(outcome),
+                ..job
+            });
         }
-        self.after(wait, Event::Landed { k, boot, job: number });
+        self.after(
+            wait,
+            Event::Landed {
+                k,
+                boot,
+                job: number,
+            },
+        );
     }
 
     /// Does the job with whatever fault strikes, and checks what became of the token.
@@ -88,16 +106,24 @@ impl World {
             return if self.token_dice.chance(500) {
                 Fault::Fails(failure)
             } else {
-                Fault::FailsAt(u32::try_from(self.token_dice.below(3)).unwrap_or(0), failure)
+                Fault::FailsAt(
+                    u32::try_from(self.token_dice.below(3)).unwrap_or(0),
+                    failure,
+                )
             };
         }
         if matches!(job, TokenJob::Run(_)) && self.strikes(Class::TokenKeeps) {
             return Fault::KeepsUsage;
         }
-        let looks = matches!(job, TokenJob::Scan | TokenJob::ScanOn | TokenJob::Inspect(_) | TokenJob::Survey(_));
+        let looks = matches!(
+            job,
+            TokenJob::Scan | TokenJob::ScanOn | TokenJob::Inspect(_) | TokenJob::Survey(_)
+        );
         if looks && self.strikes(Class::TokenMisses) {
             let ids = self.ids_on(k);
-            let Some(id) = ids.get(self.token_dice.index(ids.len())).cloned() else { return Fault::Pass };
+            let Some(id) = ids.get(self.token_dice.index(ids.len())).cloned() else {
+                return Fault::Pass;
+            };
             let now = self.now;
             let last = self.agents[k].missed_at.get(&id).copied();
             if last.is_none_or(|last| now - last > MISSED_AGAIN_MS) {
@@ -110,14 +136,25 @@ impl World {
 
     /// A kill in the midst of a write costs SoftHSM2 the private or secret object.
     fn kill_mid_write(&mut self, k: usize, plan: &ObjectPlan) {
-        self.note(&format!("token {k}: the write that was killed costs an object"));
-        let class = if self.token_dice.chance(500) { ObjectClass::Secret } else { ObjectClass::Private };
+        self.note(&format!(
+            "token {k}: the write that was killed costs an object"
+        ));
+        let class = if self.token_dice.chance(500) {
+            ObjectClass::Secret
+        } else {
+            ObjectClass::Private
+        };
         self.agents[k].token.destroy(&plan.cka_id, class);
-        self.spoiled.insert(k, "an object was lost in a kill");
+        self.spoiled.insert((k, Spoiled::Objects));
     }
 
     fn ids_on(&self, k: usize) -> Vec<Vec<u8>> {
-        let mut ids: Vec<Vec<u8>> = self.agents[k].token.objects().into_iter().map(|o| o.cka_id).collect();
+        let mut ids: Vec<Vec<u8>> = self.agents[k]
+            .token
+            .objects()
+            .into_iter()
+            .map(|o| o.cka_id)
+            .collect();
         ids.sort();
         ids.dedup();
         ids
@@ -126,17 +163,26 @@ impl World {
     /// Somebody changes a key on the token.
     pub(crate) fn tamper(&mut self, k: usize, tampering: Tampering, which: u64) {
         let ids = self.ids_on(k);
-        let Ok(which) = usize::try_from(which) else { return };
+        let Ok(which) = usize::try_from(which) else {
+            return;
+        };
         if ids.is_empty() {
             return;
         }
         let id = ids[which % ids.len()].clone();
         let token = &self.agents[k].token;
         match tampering {
-            Tampering::Enable => token.set_usage(&id, UsageSet::of(&[Usage::Sign, Usage::Verify, Usage::Encrypt, Usage::Decrypt])),
+            Tampering::Enable => token.set_usage(
+                &id,
+                UsageSet::of(&[Usage::Sign, Usage::Verify, Usage::Encrypt, Usage::Decrypt]),
+            ),
             Tampering::Disable => token.set_usage(&id, UsageSet::NONE),
             Tampering::Destroy => {
-                for class in [ObjectClass::Secret, ObjectClass::Private, ObjectClass::Public] {
+                for class in [
+                    ObjectClass::Secret,
+                    ObjectClass::Private,
+                    ObjectClass::Public,
+                ] {
                     token.destroy(&id, class);
                 }
             }
@@ -148,8 +194,14 @@ impl World {
             Tampering::Reinitialise => token.reinitialise(),
         }
         self.note(&format!("somebody at token {k}: {tampering:?}"));
-        self.spoiled.insert(k, "somebody changed the token");
-        let versions: Vec<KeyVersionId> = self.oracle.plans.keys().filter(|(at, _)| *at == k).map(|(_, v)| *v).collect();
+        self.spoiled.insert((k, Spoiled::Objects));
+        let versions: Vec<KeyVersionId> = self
+            .oracle
+            .plans
+            .keys()
+            .filter(|(at, _)| *at == k)
+            .map(|(_, v)| *v)
+            .collect();
         for version in versions {
             self.see(k, version);
         }
@@ -157,7 +209,10 @@ impl World {
 
     /// What the token truly holds of an instance: by a look of its own, which no fault meets.
     pub(crate) fn truth(&mut self, k: usize, plan: &ObjectPlan) -> Found {
-        match self.agents[k].token.perform(&TokenJob::Inspect(plan.clone())) {
+        match self.agents[k]
+            .token
+            .perform(&TokenJob::Inspect(plan.clone()))
+        {
             TokenOutcome::Done(TokenAnswer::Found(found)) => found,
             other => panic!("a plain look failed: {other:?}"),
         }
@@ -174,8 +229,13 @@ impl World {
                     }
                 };
                 match (&under_way.job, outcome) {
-                    (TokenJob::Inspect(plan), TokenOutcome::Done(TokenAnswer::Found(found))) => right(plan, found),
-                    (TokenJob::Survey(glances), TokenOutcome::Done(TokenAnswer::Surveyed(surveyed))) => {
+                    (TokenJob::Inspect(plan), TokenOutcome::Done(TokenAnswer::Found(found))) => {
+                        right(plan, found)
+                    }
+                    (
+                        TokenJob::Survey(glances),
+                        TokenOutcome::Done(TokenAnswer::Surveyed(surveyed)),
+                    ) => {
                         for (glance, found) in glances.iter().zip(surveyed) {
                             if let Some(found) = found {
                                 right(&glance.object, found);
@@ -186,10 +246,15 @@ impl World {
                 }
             }
             Some(Bug::NotReadBack) => {
-                if let (Some(acting), TokenOutcome::Done(TokenAnswer::Ran(ran))) = (&under_way.acting, outcome) {
+                if let (Some(acting), TokenOutcome::Done(TokenAnswer::Ran(ran))) =
+                    (&under_way.acting, outcome)
+                {
                     ran.failure = None;
                     for facts in &mut ran.found.objects {
-                        facts.usage = acting.intent.object.usage_under(acting.intent.want, facts.class);
+                        facts.usage = acting
+                            .intent
+                            .object
+                            .usage_under(acting.intent.want, facts.class);
                     }
                 }
             }
@@ -202,16 +267,17 @@ impl World {
                     for facts in &mut found.objects {
                         facts.usage = plan.usage_under(acting.intent.want, facts.class);
                     }
-                    *outcome = TokenOutcome::Done(TokenAnswer::Ran(Box::new(lockstep::model::job::Ran {
-                        done: u32::try_from(run.steps.len()).unwrap_or(0),
-                        failure: None,
-                        proof: Some(lockstep::model::observed::Proof {
-                            kind: lockstep::model::observed::ProofKind::Tried,
-                            operation: "none".to_owned(),
-                            answer: "none".to_owned(),
-                        }),
-                        found,
-                    })));
+                    *outcome =
+                        TokenOutcome::Done(TokenAnswer::Ran(Box::new(lockstep::model::job::Ran {
+                            done: u32::try_from(run.steps.len()).unwrap_or(0),
+                            failure: None,
+                            proof: Some(lockstep::model::observed::Proof {
+                                kind: lockstep::model::observed::ProofKind::Tried,
+                                operation: "none".to_owned(),
+                                answer: "none".to_owned(),
+                            }),
+                            found,
+                        })));
                 }
             }
             _ => {}

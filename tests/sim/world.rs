@@ -1,7 +1,7 @@
 //! The world of one run: everything in it, one queue of events in the order of (virtual time, number), and nothing else
 //! that could tell one run from another: no thread, no clock, no hash map.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::sync::Arc;
 
@@ -28,26 +28,81 @@ const EVENTS_MAX: u64 = 400_000;
 /// What is to happen at a time. Those that name a boot are void after it.
 #[derive(Debug)]
 pub(crate) enum Event {
-    AgentStart { k: usize },
-    AgentTick { k: usize, boot: u64 },
-    Fsync { k: usize, boot: u64 },
-    Effect { k: usize, boot: u64, job: u64 },
-    Landed { k: usize, boot: u64, job: u64 },
-    DownDue { line: u64 },
-    UpDue { line: u64 },
-    StrayDown { line: u64, frame: crate::network::DownFrame },
-    StrayUp { line: u64, frame: crate::network::UpFrame },
-    CallArrives { call: u64 },
-    CallAnswered { call: u64, answer: crate::calls::Answer },
-    Dial { c: usize, boot: u64, k: usize },
-    KeeperTick { c: usize, boot: u64, k: usize, line: u64 },
-    Wake { c: usize, boot: u64, k: usize },
-    Poll { c: usize, boot: u64 },
-    CoordinatorStart { c: usize },
+    AgentStart {
+        k: usize,
+    },
+    AgentTick {
+        k: usize,
+        boot: u64,
+    },
+    Fsync {
+        k: usize,
+        boot: u64,
+    },
+    Effect {
+        k: usize,
+        boot: u64,
+        job: u64,
+    },
+    Landed {
+        k: usize,
+        boot: u64,
+        job: u64,
+    },
+    DownDue {
+        line: u64,
+    },
+    UpDue {
+        line: u64,
+    },
+    StrayDown {
+        line: u64,
+        frame: crate::network::DownFrame,
+    },
+    StrayUp {
+        line: u64,
+        frame: crate::network::UpFrame,
+    },
+    CallArrives {
+        call: u64,
+    },
+    CallAnswered {
+        call: u64,
+        answer: crate::calls::Answer,
+    },
+    Dial {
+        c: usize,
+        boot: u64,
+        k: usize,
+    },
+    KeeperTick {
+        c: usize,
+        boot: u64,
+        k: usize,
+        line: u64,
+    },
+    Wake {
+        c: usize,
+        boot: u64,
+        k: usize,
+    },
+    Poll {
+        c: usize,
+        boot: u64,
+    },
+    CoordinatorStart {
+        c: usize,
+    },
     Happens(Happening),
-    Retry { ask: u64 },
+    Retry {
+        ask: u64,
+    },
     Heal,
-    Tidy,
+    Settle {
+        until: u64,
+        since: u64,
+        tidied: bool,
+    },
     End,
 }
 
@@ -77,8 +132,17 @@ pub(crate) struct World {
     pub(crate) oracle: Oracle,
     pub(crate) trace: Trace,
     /// Something that only a person can put right was done on the keystore.
-    pub(crate) spoiled: BTreeMap<usize, &'static str>,
+    pub(crate) spoiled: BTreeSet<(usize, Spoiled)>,
     pub(crate) past_rewritten: bool,
+}
+
+/// What was done to a keystore that the machines are not meant to heal by themselves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Spoiled {
+    /// Objects were changed past everybody, or lost in a kill.
+    Objects,
+    /// The journal or the whole token is gone.
+    Gone,
 }
 
 /// What happened, as a hash and, if somebody listens, in words.
@@ -86,6 +150,8 @@ pub(crate) struct World {
 pub(crate) struct Trace {
     pub(crate) hash: u64,
     pub(crate) loud: bool,
+    /// Every frame and job, not only what happens.
+    pub(crate) details: bool,
     pub(crate) text: String,
 }
 
@@ -95,7 +161,8 @@ impl Trace {
             self.hash = (self.hash ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3);
         }
         if self.loud {
-            let _string_takes_all = writeln!(self.text, "{:>7}.{:03} {what}", now / 1000, now % 1000);
+            let _string_takes_all =
+                writeln!(self.text, "{:>7}.{:03} {what}", now / 1000, now % 1000);
         }
     }
 }
@@ -124,8 +191,13 @@ impl World {
             keys: BTreeMap::new(),
             backup: None,
             oracle: Oracle::default(),
-            trace: Trace { hash: 0xcbf2_9ce4_8422_2325, loud, text: String::new() },
-            spoiled: BTreeMap::new(),
+            trace: Trace {
+                hash: 0xcbf2_9ce4_8422_2325,
+                loud,
+                details: false,
+                text: String::new(),
+            },
+            spoiled: BTreeSet::new(),
             past_rewritten: false,
             plan,
         };
@@ -156,7 +228,7 @@ impl World {
 
     /// Notes details where somebody listens.
     pub(crate) fn detail(&mut self, what: impl FnOnce() -> String) {
-        if self.trace.loud {
+        if self.trace.loud && self.trace.details {
             let what = what();
             self.trace.note(self.now, &what);
         }
@@ -186,14 +258,21 @@ impl World {
     }
 
     pub(crate) fn index_of(&self, id: KeystoreId) -> usize {
-        self.agents.iter().position(|agent| agent.id == id).unwrap_or(0)
+        self.agents
+            .iter()
+            .position(|agent| agent.id == id)
+            .unwrap_or(0)
     }
 
     pub(crate) fn fail(&mut self, invariant: &'static str, what: impl Into<String>) {
         let what = what.into();
-        self.detail(|| format!("BROKEN {invariant}: {what}"));
+        self.note(&format!("BROKEN {invariant}: {what}"));
         let now = self.now;
-        self.oracle.failure.get_or_insert(Failure { invariant, at_ms: now, what });
+        self.oracle.failure.get_or_insert(Failure {
+            invariant,
+            at_ms: now,
+            what,
+        });
     }
 
     /// Runs to the end or to the first broken invariant.
@@ -237,7 +316,11 @@ impl World {
             Event::Happens(happening) => self.happens(happening),
             Event::Retry { ask } => self.ask(ask),
             Event::Heal => self.heal(),
-            Event::Tidy => self.tidy(),
+            Event::Settle {
+                until,
+                since,
+                tidied,
+            } => self.settle(until, since, tidied),
             Event::End => {}
         }
     }
