@@ -161,7 +161,7 @@ impl Machine {
             return;
         };
         if instance.is_resting() && instance.is_suspicious(&found.objects) {
-            let since = *instance.sight.suspected_since.get_or_insert(now);
+            let since = instance.sight.suspect(now, &found.objects);
             let due = since.saturating_add(pause);
             if now < due || identity_at.is_none_or(|at| at < due) {
                 self.telling.dirty.insert(version);
@@ -178,12 +178,12 @@ impl Machine {
             return;
         };
         self.watch.renewed.remove(&version);
-        let changed = match (&instance.sight.last, instance.sight.suspected_since) {
+        let changed = match (&instance.sight.last, instance.sight.suspicion) {
             (Some(seen), None) => differs(&seen.found, &found),
             (None, _) | (Some(_), Some(_)) => true,
         };
         let is_met = met(&instance.intent, &found, strategy);
-        instance.sight.suspected_since = None;
+        instance.sight.suspicion = None;
         instance.sight.why_unknown = None;
         instance.sight.handles = handles_of(&found.objects);
         instance.sight.last = Some(Seen {

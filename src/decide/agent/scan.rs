@@ -277,21 +277,18 @@ impl Machine {
             return;
         }
         if instance.is_suspicious(objects) {
-            match instance.sight.suspected_since {
-                None => {
-                    instance.sight.suspected_since = Some(now);
-                    self.telling.dirty.insert(version);
-                    // The very next scan decides: one that came a moment too soon would cost another round.
-                    self.watch.scan_at = self.watch.scan_at.max(now.saturating_add(pause));
-                }
-                Some(since) if since.saturating_add(pause) <= began => {
-                    self.queue.push(Lane::Recheck, Task::Recheck(version));
-                }
-                Some(_) => {}
+            let before = instance.sight.suspicion;
+            let since = instance.sight.suspect(now, objects);
+            if instance.sight.suspicion != before {
+                self.telling.dirty.insert(version);
+                // The very next scan decides: one that came a moment too soon would cost another round.
+                self.watch.scan_at = self.watch.scan_at.max(now.saturating_add(pause));
+            } else if since.saturating_add(pause) <= began {
+                self.queue.push(Lane::Recheck, Task::Recheck(version));
             }
             return;
         }
-        if instance.sight.suspected_since.take().is_some() {
+        if instance.sight.suspicion.take().is_some() {
             self.telling.dirty.insert(version);
         }
         let handles = handles_of(objects);
