@@ -269,6 +269,8 @@ impl Watch {
     }
 
     fn journal_restored(&mut self, keystore: KeystoreId, holds: &[(Place, Applied, bool)]) {
+        // Sessions are numbered on from what the journal says now.
+        self.accepted.remove(&keystore);
         for (place, instance) in &mut self.instances {
             if place.keystore == keystore {
                 instance.durable.clear();
