@@ -39,7 +39,6 @@ pub(crate) struct Agent {
     pub(crate) slow_until: u64,
     /// When a look last missed a CKA_ID.
     pub(crate) missed_at: BTreeMap<Vec<u8>, u64>,
-    pub(crate) last_session: SessionNumber,
     pub(crate) highest_term: Term,
 }
 
@@ -61,6 +60,8 @@ pub(crate) struct Run {
     pub(crate) streams: BTreeMap<StreamId, u64>,
     pub(crate) opened: BTreeMap<StreamId, Term>,
     pub(crate) live: Option<StreamId>,
+    /// Sessions by their streams.
+    pub(crate) sessions: BTreeMap<StreamId, SessionNumber>,
 }
 
 /// The durable intent that a run serves.
@@ -123,7 +124,6 @@ impl Agent {
             disk_full_until: 0,
             slow_until: 0,
             missed_at: BTreeMap::new(),
-            last_session: SessionNumber(0),
             highest_term: Term(0),
         }
     }
@@ -200,6 +200,7 @@ impl World {
             streams: BTreeMap::new(),
             opened: BTreeMap::new(),
             live: None,
+            sessions: BTreeMap::new(),
         });
         self.note(&format!("agent {k} starts"));
         self.agent_input(k, Input::Tick);
@@ -218,8 +219,10 @@ impl World {
         // Records may be durable although nobody was told; the last one may be torn, and counts for nothing.
         if self.strikes(Class::TornTail) {
             let survive = self.disk_dice.index(run.writing.len() + 1);
-            let survivors = run.writing.drain(..survive).map(|(_, record)| record);
-            self.agents[k].disk.extend(survivors);
+            for (_, record) in run.writing.drain(..survive) {
+                self.check_durable(k, &record);
+                self.agents[k].disk.push(record);
+            }
         }
         let lines: Vec<u64> = run.streams.values().copied().collect();
         for line in lines {
@@ -347,6 +350,7 @@ impl World {
             self.check_accepted(k, stream, *session);
             if let Some(run) = &mut self.agents[k].run {
                 run.live = Some(stream);
+                run.sessions.insert(stream, *session);
             }
         }
         self.spoil_up(&mut up);
@@ -374,6 +378,12 @@ impl World {
             return;
         }
         let fails = self.now < self.agents[k].disk_full_until || self.strikes(Class::JournalFails);
+        if !fails {
+            let writing = self.agents[k].run.as_ref().map(|run| run.writing.clone());
+            for (_, record) in writing.into_iter().flatten() {
+                self.check_durable(k, &record);
+            }
+        }
         let agent = &mut self.agents[k];
         let Some(run) = &mut agent.run else { return };
         run.syncing = false;

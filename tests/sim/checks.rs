@@ -3,16 +3,18 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use lockstep::coordinator::store::{Change, Store as _, Write};
-use lockstep::decide::agent::io::StreamId;
+use lockstep::coordinator::store::{Change as Commit, Store as _, Write};
+use lockstep::decide::agent::io::{SECOND_LOOK_MS, StreamId};
 use lockstep::decide::agent::record::{JournalRecord, Phase, Record};
+use lockstep::decide::check::Invariant;
+use lockstep::decide::check::history::{Approvals, Change, Event, Place, Watch};
+use lockstep::decide::check::moment::holds;
 use lockstep::decide::coordinator::Output;
 use lockstep::decide::coordinator::known::FRESH_FOR_MS;
 use lockstep::decide::status::status;
-use lockstep::model::capabilities::Strategy;
 use lockstep::model::desired::{Instance, Intent, ObjectPlan, Want};
 use lockstep::model::difference::Status;
-use lockstep::model::ids::{Digest, Generation, KeyVersionId, KeystoreId, SessionNumber};
+use lockstep::model::ids::{Digest, KeyVersionId, KeystoreId, SessionNumber};
 use lockstep::model::job::TokenJob;
 use lockstep::model::keystore::Health;
 use lockstep::model::live::Connection;
@@ -42,32 +44,17 @@ pub(crate) struct Failure {
 /// The instances that a store wants.
 pub(crate) type Wanted = BTreeMap<(KeystoreId, KeyVersionId), Instance>;
 
-/// An intent that was committed: the n-th, and by whom.
-#[derive(Debug, Clone, Copy)]
-struct Ordered {
-    order: u64,
-    c: usize,
-}
-
-/// What we did to one instance on a token.
-#[derive(Debug, Default)]
-struct Effects {
-    last: Generation,
-    restrictive: Vec<Ordered>,
-    tomb: bool,
-}
-
 /// All that is known of the truth.
 #[derive(Debug, Default)]
 pub(crate) struct Oracle {
     pub(crate) failure: Option<Failure>,
+    watch: Watch,
     order: u64,
-    orders: BTreeMap<Digest, Ordered>,
-    split_at: Option<u64>,
+    /// Two stores go on from one: a generation may mean two things.
+    is_split: bool,
     current: BTreeMap<usize, Wanted>,
     pub(crate) plans: BTreeMap<(usize, KeyVersionId), Intent>,
     history: BTreeMap<(usize, KeyVersionId), Vec<(u64, Found)>>,
-    effects: BTreeMap<(usize, KeyVersionId), Effects>,
     /// When the look that a coordinator knows was truly had.
     looks: BTreeMap<(usize, usize, KeyVersionId), u64>,
     scans: BTreeMap<(usize, usize), u64>,
@@ -83,15 +70,14 @@ pub(crate) struct Oracle {
 
 impl Oracle {
     /// A change is durable.
-    pub(crate) fn committed(&mut self, c: usize, change: &Change) {
+    pub(crate) fn committed(&mut self, c: usize, change: &Commit) {
         self.order += 1;
-        let order = Ordered {
-            order: self.order,
-            c,
-        };
-        for digest in change.audit.iter().flat_map(|entry| &entry.intents) {
-            self.orders.insert(*digest, order);
-        }
+        let order = self.order;
+        let audited: BTreeSet<Digest> = change
+            .audit
+            .iter()
+            .flat_map(|entry| entry.intents.clone())
+            .collect();
         self.operations.extend(
             change
                 .operation
@@ -101,6 +87,19 @@ impl Oracle {
         for write in &change.writes {
             if let Write::InstancePut { instance, .. } = write {
                 let intent = &instance.intent;
+                if audited.contains(&intent.digest()) {
+                    let (place, applied) = (Place::of(intent), intent.applied());
+                    let approvals = Approvals::default();
+                    self.watch.see(
+                        &Event::Committed {
+                            place,
+                            applied,
+                            order,
+                            approvals,
+                        },
+                        &mut Vec::new(),
+                    );
+                }
                 let wanted = self.current.entry(c).or_default();
                 wanted.insert((intent.keystore, intent.version), (**instance).clone());
                 if let Some(&k) = self.keystores.get(&intent.keystore) {
@@ -122,7 +121,7 @@ impl Oracle {
     }
 
     pub(crate) fn split(&mut self) {
-        self.split_at = Some(self.order);
+        self.is_split = true;
     }
 
     pub(crate) fn told(&mut self, operation: String) {
@@ -136,27 +135,11 @@ impl Oracle {
         self.scans.remove(&(c, k));
     }
 
-    pub(crate) fn forget_journal(&mut self, k: usize) {
-        for ((at, _), effects) in &mut self.effects {
-            if *at == k {
-                effects.last = Generation(0);
-            }
-        }
-    }
-
     pub(crate) fn fingerprint_of(&self, k: usize, cka_id: &[u8]) -> Option<Fingerprint> {
         let mut plans = self.plans.iter();
         plans
             .find(|((at, _), intent)| *at == k && intent.object.cka_id == cka_id)
             .map(|(_, intent)| intent.fingerprint)
-    }
-
-    /// Whether two orders can be compared: what two stores did after they parted has none.
-    fn is_after(&self, one: Ordered, other: Ordered) -> bool {
-        let parted = self
-            .split_at
-            .is_some_and(|at| one.c != other.c && one.order > at && other.order > at);
-        parted || one.order > other.order
     }
 }
 
@@ -176,29 +159,12 @@ fn durable(disk: &[JournalRecord]) -> BTreeMap<KeyVersionId, (&Intent, bool)> {
 
 /// Whether what is on the token is what an instance claims when it is called in sync.
 fn matches(instance: &Instance, found: &Found) -> bool {
-    let intent = &instance.intent;
-    let plan = &intent.object;
-    if found.objects.is_empty() {
-        let withdrawn = intent.want == Want::Deactivated && plan.strategy == Strategy::Withdraw;
-        return intent.want == Want::Destroyed || withdrawn || !instance.is_target;
-    }
-    if intent.want == Want::Destroyed {
-        return false;
-    }
-    let usage = found.objects.iter().all(|facts| {
-        let planned = plan.usage_under(intent.want, facts.class);
-        if instance.is_target {
-            facts.usage == planned
-        } else {
-            planned.contains(facts.usage)
-        }
-    });
-    let right =
-        plan.is_exactly(found.objects.iter()) && found.fingerprint == Some(intent.fingerprint);
-    usage && (right || !instance.is_target)
+    let is_there = !found.objects.is_empty() && instance.is_target;
+    holds(instance, found, instance.intent.object.strategy)
+        && (!is_there || found.fingerprint == Some(instance.intent.fingerprint))
 }
 
-/// What the plan itself allows of the objects under its CKA_ID.
+/// Whether something there can do what the key may do while it is active only.
 fn is_usable(plan: &ObjectPlan, found: &Found) -> bool {
     let idle = |class| plan.usage_under(Want::Deactivated, class);
     found
@@ -247,7 +213,20 @@ impl World {
             || history[from..].iter().any(|(_, found)| holds(found))
     }
 
-    /// I9, I7: what is journaled came on the live session, and was committed before.
+    /// Tells the watch what happened.
+    pub(crate) fn watch(&mut self, event: &Event) {
+        let mut broken = Vec::new();
+        self.oracle.watch.see(event, &mut broken);
+        // With two stores a generation may mean two things: what one of them orders late may undo the other's.
+        let split = self.oracle.is_split;
+        broken
+            .retain(|violation| !(split && violation.invariant == Invariant::NoStaleReactivation));
+        for violation in broken {
+            self.fail(violation.invariant.id(), violation.what);
+        }
+    }
+
+    /// I9: an intent is taken past the fence.
     pub(crate) fn check_journaled(
         &mut self,
         k: usize,
@@ -263,50 +242,54 @@ impl World {
         };
         let id = self.agents[k].id;
         self.oracle.keystores.insert(id, k);
-        let digest = intent.digest();
-        if !self.oracle.orders.contains_key(&digest) {
-            self.fail(
-                "I7",
-                format!("agent {k} took an intent that nobody committed: {intent:?}"),
-            );
-        }
-        if self.oracle.sneaked.is_some() {
-            self.fail(
-                "I9",
-                format!("agent {k} took an intent of a session that had ended"),
-            );
-        }
-        let live = self.agents[k].run.as_ref().and_then(|run| run.live);
-        if from.is_some() && from != live {
-            self.fail(
-                "I9",
-                format!("agent {k} took an intent from {from:?} while {live:?} was live"),
-            );
-        }
         self.oracle
             .plans
             .entry((k, intent.version))
             .or_insert_with(|| (**intent).clone());
+        let came_on = self.oracle.sneaked.or(from);
+        let run = self.agents[k].run.as_ref();
+        let session =
+            came_on.and_then(|stream| run.and_then(|run| run.sessions.get(&stream).copied()));
+        let (place, applied) = (Place::of(intent), intent.applied());
+        self.watch(&Event::Taken {
+            place,
+            session: session.unwrap_or_default(),
+            applied,
+        });
     }
 
-    /// Sessions are numbered upwards, and terms never go back.
+    /// A record is durable.
+    pub(crate) fn check_durable(&mut self, k: usize, JournalRecord::V1(record): &JournalRecord) {
+        let Record::Intent { intent, phase } = record else {
+            return;
+        };
+        let done = match phase {
+            Phase::Intent => None,
+            Phase::Done { .. } => {
+                let instance = plain((**intent).clone());
+                Some(self.was_so(k, intent.version, 0, |found| matches(&instance, found)))
+            }
+        };
+        self.watch(&Event::Journaled {
+            place: Place::of(intent),
+            applied: intent.applied(),
+            done,
+        });
+    }
+
+    /// I9: sessions are numbered upwards, and terms never go back.
     pub(crate) fn check_accepted(&mut self, k: usize, stream: StreamId, session: SessionNumber) {
         let agent = &mut self.agents[k];
+        let keystore = agent.id;
         let term = agent
             .run
             .as_ref()
             .and_then(|run| run.opened.get(&stream))
             .copied()
             .unwrap_or_default();
-        let (last, highest) = (agent.last_session, agent.highest_term);
-        agent.last_session = last.max(session);
+        let highest = agent.highest_term;
         agent.highest_term = highest.max(term);
-        if session <= last {
-            self.fail(
-                "I9",
-                format!("agent {k} numbers a session {session} after {last}"),
-            );
-        }
+        self.watch(&Event::Accepted { keystore, session });
         if term < highest {
             self.fail("I9", format!("agent {k} takes term {term} after {highest}"));
         }
@@ -337,8 +320,8 @@ impl World {
         Some(Acting { intent })
     }
 
-    /// I1, I2, I3, I7: what a run did to the token.
-    pub(crate) fn check_effect(&mut self, k: usize, intent: &Intent, steps: &[Step]) {
+    /// I1 to I4, I7: what a run did to the token.
+    pub(crate) fn check_effect(&mut self, k: usize, intent: &Intent) {
         let version = intent.version;
         let after = self.truth(k, &intent.object);
         let history = self.oracle.history.get(&(k, version));
@@ -346,104 +329,46 @@ impl World {
             .and_then(|history| history.last())
             .map(|(_, found)| found.clone())
             .unwrap_or_default();
-        let effects = self.oracle.effects.entry((k, version)).or_default();
-        let was_tomb = effects.tomb;
-        if intent.want == Want::Destroyed
-            && steps
-                .iter()
-                .any(|step| matches!(step, Step::Destroy { .. }))
-        {
-            effects.tomb = true;
-        }
         if before == after {
             return;
         }
-        let last = effects.last;
-        effects.last = last.max(intent.generation);
-        let restrictive = effects.restrictive.clone();
-        if intent.generation < last {
-            self.fail(
-                "I1",
-                format!("on {k} generation {} acts after {last}", intent.generation),
-            );
-        }
-        let Some(&order) = self.oracle.orders.get(&intent.digest()) else {
-            return self.fail(
-                "I7",
-                format!("on {k} something acts that nobody committed: {intent:?}"),
-            );
-        };
-        if was_tomb && after.objects.len() > before.objects.len() {
-            self.fail("I3", format!("a destroyed key comes back on {k}"));
-        }
-        let gains = is_usable(&intent.object, &after) && !is_usable(&intent.object, &before);
-        if gains
-            && let Some(newer) = restrictive
-                .iter()
-                .find(|other| !self.oracle.is_after(order, **other))
-        {
-            let newer = newer.order;
-            self.fail(
-                "I2",
-                format!(
-                    "on {k} the {}th change enables what the {newer}th restricted",
-                    order.order
-                ),
-            );
-        }
-        if gains && after.fingerprint != Some(intent.fingerprint) && intent.want == Want::Active {
-            let known = after.objects.len() == intent.object.spec.class().objects().len();
-            if known && after.fingerprint.is_some() {
-                self.fail("I4", format!("another key is enabled on {k}"));
-            }
-        }
-        if intent.want != Want::Active {
-            let effects = self.oracle.effects.entry((k, version)).or_default();
-            effects.restrictive.push(order);
+        let change = Change::between(intent, &before.objects, &after.objects);
+        self.watch(&Event::Effect {
+            place: Place::of(intent),
+            applied: intent.applied(),
+            change,
+        });
+        let is_other = after
+            .fingerprint
+            .is_some_and(|seen| seen != intent.fingerprint);
+        if change.enabled && is_other && before.fingerprint == after.fingerprint {
+            self.fail("I4", format!("another key is enabled on {k}"));
         }
     }
 
-    /// I8: nothing is called done that is not durably so, or that was never so on the token.
+    /// I8: nothing is called done that is not durably so. R13: nothing is called absent that is there.
     pub(crate) fn check_up(&mut self, k: usize, up: &Up) {
         let UpBody::Reports(reports) = &up.body else {
             return;
         };
+        let keystore = self.agents[k].id;
         for report in reports {
             let Some(applied) = report.applied else {
                 continue;
             };
-            if let Observation::Absent { .. } = report.observation {
-                let since = self.now.saturating_sub(report.look_age_ms + 3_000);
-                if !self.was_so(k, report.version, since, |found| found.objects.is_empty())
-                    && report.progress == Progress::Done
-                {
+            let version = report.version;
+            let done = report.progress == Progress::Done;
+            self.watch(&Event::Reported {
+                place: Place { keystore, version },
+                applied,
+                done,
+            });
+            if done && let Observation::Absent { .. } = report.observation {
+                let since = self
+                    .now
+                    .saturating_sub(report.look_age_ms + SECOND_LOOK_MS + 1_000);
+                if !self.was_so(k, version, since, |found| found.objects.is_empty()) {
                     self.fail("R13", format!("agent {k} calls absent what is there"));
-                }
-            }
-            if report.progress != Progress::Done {
-                continue;
-            }
-            let newest = durable(&self.agents[k].disk);
-            let Some((intent, done)) = newest
-                .get(&report.version)
-                .map(|(intent, done)| ((*intent).clone(), *done))
-            else {
-                return self.fail(
-                    "I8",
-                    format!("agent {k} calls done what is not in its journal"),
-                );
-            };
-            let newer = intent.generation > applied.generation;
-            if !newer && !(done && intent.digest() == applied.digest) {
-                return self.fail("I8", format!("agent {k} calls done what is not durably so"));
-            }
-            if !newer {
-                let instance = plain(intent);
-                if !self.was_so(k, report.version, 0, |found| matches(&instance, found)) {
-                    return self.fail(
-                        "I8",
-                        format!("agent {k} calls done what never was so: {report:?}"),
-                    );
                 }
             }
         }

@@ -6,8 +6,9 @@ use lockstep::coordinator::ops::access::{Call, Idempotency, Principal, Rights};
 use lockstep::coordinator::ops::errors::OpsError;
 use lockstep::coordinator::ops::keys::{KeyNew, KeyPatch};
 use lockstep::coordinator::store::Store as _;
+use lockstep::decide::check::history::Event as WatchEvent;
 use lockstep::model::canonical::sha256;
-use lockstep::model::ids::{KeyId, Revision, SessionNumber, Term};
+use lockstep::model::ids::{KeyId, Revision, Term};
 
 use crate::coordinator::{Coordinator, Task, VAULT};
 use crate::plan::{Class, Happening, Request, Tampering};
@@ -115,10 +116,14 @@ impl World {
                 self.agent_crash(agent, 300, true);
                 let agent_now = &mut self.agents[agent];
                 agent_now.disk.clear();
-                // Sessions and terms are counted afresh: as far as those go, it is another agent.
-                (agent_now.last_session, agent_now.highest_term) = (SessionNumber(0), Term(0));
+                // Terms are counted afresh: as far as those go, it is another agent.
+                agent_now.highest_term = Term(0);
                 self.spoiled.insert((agent, Spoiled::Gone));
-                self.oracle.forget_journal(agent);
+                let keystore = self.agents[agent].id;
+                self.watch(&WatchEvent::JournalRestored {
+                    keystore,
+                    holds: Vec::new(),
+                });
             }
         }
     }
@@ -130,7 +135,7 @@ impl World {
         if let Some(key) = request.key().and_then(|key| self.keys.get(&key)) {
             let known = at_once(self.coordinators[self.front].store.key(*key));
             // People ask about what they saw, which may be a while ago.
-            let stale = self.process_dice.chance(30);
+            let stale = self.process_dice.chance(30) && self.now < self.plan.chaos_ms;
             if_match = known
                 .ok()
                 .flatten()

@@ -76,7 +76,7 @@ impl World {
                 let _second = self.agents[k].token.perform(job);
                 self.agents[k].token.duplicate(&run.object.cka_id);
             }
-            self.check_effect(k, &acting.intent, &run.steps);
+            self.check_effect(k, &acting.intent);
             self.see(k, version);
         }
         self.spoil_outcome(k, under_way, &mut outcome);
