@@ -43,26 +43,25 @@ pub(crate) enum Bug {
     MadeTwice,
 }
 
-impl Bug {
-    pub(crate) const ALL: [Self; 19] = [
-        Self::AnswersBeforeFsync,
-        Self::JournalForgotten,
-        Self::JournalBackwards,
-        Self::TombstonesForgotten,
-        Self::DoneTooEarly,
-        Self::CommandsOutliveSession,
-        Self::StaleTermTaken,
-        Self::OldReportsTaken,
-        Self::RememberedInSync,
-        Self::AgelessLooks,
-        Self::RestrictiveLast,
-        Self::StoreWins,
-        Self::FingerprintNotCompared,
-        Self::SuspicionBelieved,
-        Self::NotReadBack,
-        Self::AnswersBeforeCommit,
-        Self::UnknownIsSuccess,
-        Self::BusyIsDone,
-        Self::MadeTwice,
-    ];
-}
+/// All of them, each with a seed that catches it.
+pub(crate) const CAUGHT: [(Bug, u64); 19] = [
+    (Bug::AnswersBeforeFsync, 0),
+    (Bug::JournalForgotten, 0),
+    (Bug::JournalBackwards, 0),
+    (Bug::TombstonesForgotten, 0),
+    (Bug::DoneTooEarly, 0),
+    (Bug::CommandsOutliveSession, 0),
+    (Bug::StaleTermTaken, 0),
+    (Bug::OldReportsTaken, 0),
+    (Bug::RememberedInSync, 0),
+    (Bug::AgelessLooks, 0),
+    (Bug::RestrictiveLast, 0),
+    (Bug::StoreWins, 0),
+    (Bug::FingerprintNotCompared, 0),
+    (Bug::SuspicionBelieved, 0),
+    (Bug::NotReadBack, 0),
+    (Bug::AnswersBeforeCommit, 0),
+    (Bug::UnknownIsSuccess, 0),
+    (Bug::BusyIsDone, 0),
+    (Bug::MadeTwice, 0),
+];

@@ -109,6 +109,11 @@ impl Oracle {
         }
     }
 
+    /// A store says that these are durable.
+    pub(crate) fn promised(&mut self, operations: Vec<String>) {
+        self.operations.extend(operations);
+    }
+
     pub(crate) fn wanted_by(&self, c: usize) -> Wanted {
         self.current.get(&c).cloned().unwrap_or_default()
     }
@@ -455,6 +460,17 @@ impl World {
             });
             rows.collect()
         };
+        let silent = {
+            let desk = lock(&self.coordinators[c].desk);
+            let keeper = &desk.keepers[&id];
+            keeper.line.is_none() || self.now.saturating_sub(keeper.heard) > SILENT_FOR_MS + 2_000
+        };
+        if silent && !shown.is_empty() {
+            self.fail(
+                "I5",
+                format!("{k} is shown in sync while nobody hears of it"),
+            );
+        }
         for (instance, _) in shown {
             let version = instance.intent.version;
             let look = self

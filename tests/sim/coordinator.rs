@@ -74,6 +74,7 @@ fn desk(dice: Dice, keepers: BTreeMap<lockstep::model::ids::KeystoreId, Keeper>)
         disk_full: false,
         answers_first: false,
         owed: Vec::new(),
+        promised: Vec::new(),
         dice,
     }))
 }
@@ -269,7 +270,7 @@ impl World {
     fn take_notes(&mut self, c: usize) {
         let boot = self.coordinators[c].boot;
         let now = self.now;
-        let (committed, wakes, generates, pauses, owed) = {
+        let (committed, wakes, generates, pauses, owed, promised) = {
             let mut desk = lock(&self.coordinators[c].desk);
             let due: Vec<_> = desk.owed.extract_if(.., |(at, _)| *at <= now).collect();
             (
@@ -278,8 +279,10 @@ impl World {
                 std::mem::take(&mut desk.generates),
                 std::mem::take(&mut desk.pauses),
                 due,
+                std::mem::take(&mut desk.promised),
             )
         };
+        self.oracle.promised(promised);
         for (_, change) in owed {
             let _too_late = at_once(self.coordinators[c].store.commit(change.clone()));
             self.oracle.committed(c, &change);

@@ -41,7 +41,7 @@ pub(crate) struct Keeper {
     pause_ms: u64,
     worked: bool,
     since_read: u32,
-    heard: u64,
+    pub(crate) heard: u64,
 }
 
 impl Keeper {

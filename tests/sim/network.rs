@@ -160,7 +160,7 @@ impl World {
 
     pub(crate) fn send_up(&mut self, line: u64, frame: UpFrame) {
         // The coordinator ends a session in which the order is broken: often enough, not always.
-        let is_plain = matches!(&frame, UpFrame::Frame { .. }) && self.net.dice.chance(150);
+        let is_plain = matches!(&frame, UpFrame::Frame { .. }) && self.net.dice.chance(300);
         if is_plain && self.strikes(Class::Duplicate) {
             let after = self.latency() + self.net.dice.between(1, 9_000);
             self.after(

@@ -319,6 +319,32 @@ fn blows(dice: &mut Dice, keystores: usize, chaos_ms: u64) -> Vec<(u64, Happenin
             let at = dice.between(end / 5, end * 3 / 4);
             script.push((at, Happening::Backup));
             let then = at + dice.between(2_000, end / 2);
+            if dice.chance(500) {
+                // What was taken back since is wanted again.
+                let agent = dice.index(keystores);
+                script.push((
+                    at + 300,
+                    Happening::Ask(Request::Act {
+                        key: 0,
+                        action: Action::Deactivate,
+                    }),
+                ));
+                script.push((
+                    at + 800,
+                    Happening::Ask(Request::Act {
+                        key: 0,
+                        action: Action::Destroy,
+                    }),
+                ));
+                script.push((
+                    then - 500,
+                    Happening::AgentCrashes {
+                        agent,
+                        down_ms: 300,
+                        host_finishes: true,
+                    },
+                ));
+            }
             script.push((
                 then,
                 Happening::Restore {

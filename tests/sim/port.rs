@@ -65,6 +65,8 @@ pub(crate) struct Desk {
     /// A bug: it answers before it commits, and the commit is done at this time.
     pub(crate) answers_first: bool,
     pub(crate) owed: Vec<(u64, Change)>,
+    /// Operations that were answered so.
+    pub(crate) promised: Vec<String>,
     pub(crate) dice: Dice,
 }
 
@@ -269,12 +271,18 @@ impl Store for SimStore {
         self.trouble()?;
         let (unix, lies, at) = {
             let desk = lock(&self.desk);
-            (desk.unix, desk.answers_first, desk.now + 400)
+            (desk.unix, desk.answers_first, desk.now + 2_500)
         };
         stamp(&mut change, unix);
         if lies && change.operation.is_some() {
             let mut desk = lock(&self.desk);
-            desk.owed.push((at, change.clone()));
+            desk.promised.extend(
+                change
+                    .operation
+                    .iter()
+                    .map(|operation| operation.key.clone()),
+            );
+            desk.owed.push((at, change));
             desk.pauses.push(at);
             return Ok(None);
         }
