@@ -112,7 +112,7 @@ impl Machine {
                 continue;
             }
             match found {
-                Some(found) => self.observe(turn.now, version, found),
+                Some(found) => self.observe(turn.began, version, found),
                 // The token is in trouble: the next scan brings it up again.
                 None if is_whole => {}
                 None => self.queue.push(Lane::Recheck, Task::Recheck(version)),
@@ -136,7 +136,7 @@ impl Machine {
             (Ok(found), Why::Carry) => self.act(turn, version, found),
             (Err(miss), Why::Carry) => self.stumble(turn, version, miss),
             (Ok(found), Why::Asked | Why::Seen | Why::Rotation | Why::Prove) => {
-                self.observe(turn.now, version, found);
+                self.observe(turn.began, version, found);
             }
             (Err(miss), Why::Asked | Why::Seen | Why::Rotation | Why::Prove) => {
                 self.missed_one(turn, &miss);
