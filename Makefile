@@ -11,7 +11,7 @@ TEST_PACKAGES := $(PACKAGES) libnss3 libnss3-tools clang libclang-dev libssl-dev
 FAULT := tests/modules/fault/Cargo.toml
 KRYOPTIC := tests/modules/kryoptic/Cargo.toml
 
-.PHONY: demo demo-stop check test bench
+.PHONY: demo demo-stop check test bench sim sim-seed sim-bugs
 
 # Plays the main job on four SoftHSM2 tokens and leaves everything running. DEMO_EXIT=1: plays, checks and stops.
 demo:
@@ -40,6 +40,20 @@ test:
 	RUSTDOCFLAGS='-D warnings' cargo doc --no-deps
 	DEMO_EXIT=1 $(MAKE) demo
 	cargo $(RUNNER)
+
+# So many seeds of the simulation (docs/simulation.md), from one on. A seed that fails is told with its story.
+SEEDS ?= 10000
+FROM ?= 500
+sim:
+	SIM_SEEDS=$(SEEDS) SIM_FROM=$(FROM) cargo test --test sim -- --ignored --nocapture many_seeds_hold
+
+# All that happens in one: make sim-seed SEED=104 [SIM_DETAILS=1]
+sim-seed:
+	SIM_SEED=$(SEED) cargo test --test sim -- --ignored --nocapture one_seed
+
+# How often each planted bug is caught.
+sim-bugs:
+	cargo test --test sim -- --ignored --nocapture how_often_planted_bugs_are_caught
 
 # Figures, each beside its baseline in the same run.
 bench:

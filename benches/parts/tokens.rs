@@ -88,15 +88,16 @@ pub fn scan(runtime: &Runtime, host: &HostHandle) -> Slice {
     let mut all = Slice::default();
     let mut job = TokenJob::Scan;
     loop {
-        match ask(runtime, host, job) {
-            TokenAnswer::Slice(slice) => all.add(slice),
-            TokenAnswer::Inventory(Inventory { rest, .. }) => {
-                all.add(rest);
-                return all;
-            }
-            other => panic!("{other:?}"),
-        }
+        let answer = ask(runtime, host, job);
         job = TokenJob::ScanOn;
+        if let TokenAnswer::Inventory(Inventory { rest, .. }) = answer {
+            all.add(rest);
+            return all;
+        }
+        let TokenAnswer::Slice(slice) = answer else {
+            panic!("{answer:?}");
+        };
+        all.add(slice);
     }
 }
 

@@ -189,9 +189,11 @@ impl Ops {
 }
 
 /// Whether a keystore takes part in syncing: targets do, and all where the key is to be gone; one that was removed only
-/// where it is known to be usable all the same.
+/// where it is known to be usable all the same, or may be because disabling it failed.
 fn owes(instance: &Instance, status: &Status) -> bool {
-    instance.is_target || instance.intent.want == Want::Destroyed || *status == Status::Drift
+    instance.is_target
+        || instance.intent.want == Want::Destroyed
+        || matches!(status, Status::Drift | Status::Failed { .. })
 }
 
 fn keystores(instances: &[Instance]) -> Vec<KeystoreId> {

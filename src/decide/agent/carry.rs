@@ -52,7 +52,7 @@ impl Machine {
 
     /// The look is here: decide and act.
     pub(crate) fn act(&mut self, turn: &mut Turn<'_>, version: KeyVersionId, found: Found) {
-        self.believe(turn.now, version, found);
+        self.believe(turn.began, version, found);
         let strategy = self.strategy_of(version);
         let Some(instance) = self.instances.get_mut(&version) else {
             return;
@@ -118,7 +118,7 @@ impl Machine {
             Ok(ran) => ran,
             Err(miss) => return self.stumble(turn, version, miss),
         };
-        self.believe(turn.now, version, ran.found);
+        self.believe(turn.began, version, ran.found);
         let strategy = self.strategy_of(version);
         let Some(instance) = self.instances.get_mut(&version) else {
             return;

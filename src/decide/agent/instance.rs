@@ -99,14 +99,23 @@ pub(crate) enum Trouble {
 pub(crate) struct Sight {
     /// The last look that is believed.
     pub(crate) last: Option<Seen>,
-    /// A look missed something since then; a later one decides.
-    pub(crate) suspected_since: Option<u64>,
+    /// A look missed something, or met it twice; a later one decides.
+    pub(crate) suspicion: Option<Suspicion>,
     /// Why nothing is known, where something was tried.
     pub(crate) why_unknown: Option<String>,
     /// A proof was tried for what is seen, whatever came of it.
     pub(crate) proof_tried: bool,
     /// Where its objects were met last.
     pub(crate) handles: Vec<u64>,
+}
+
+/// What a look saw that is not believed yet: a second one that sees just the same confirms it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Suspicion {
+    /// Since when, milliseconds.
+    pub(crate) since: u64,
+    /// How many objects of each class were met.
+    met: [usize; 3],
 }
 
 /// A look that is believed.
@@ -191,13 +200,7 @@ impl Instance {
 
     /// Whether something is missing or doubled that was not before: never believed at once (promises R13).
     pub(crate) fn is_suspicious(&self, objects: &[ObjectFacts]) -> bool {
-        [
-            ObjectClass::Secret,
-            ObjectClass::Private,
-            ObjectClass::Public,
-        ]
-        .into_iter()
-        .any(|class| {
+        CLASSES.into_iter().any(|class| {
             let (before, now) = (self.expected(class), count(objects, class));
             now < before || (now > 1 && now > before)
         })
@@ -205,6 +208,15 @@ impl Instance {
 }
 
 impl Sight {
+    /// Suspects what a look met: from now on, or, where another one met the same before, since then.
+    pub(crate) fn suspect(&mut self, now: u64, objects: &[ObjectFacts]) -> u64 {
+        let met = CLASSES.map(|class| count(objects, class));
+        let same = self.suspicion.filter(|suspicion| suspicion.met == met);
+        let since = same.map_or(now, |suspicion| suspicion.since);
+        self.suspicion = Some(Suspicion { since, met });
+        since
+    }
+
     /// What is said of it.
     pub(crate) fn observation(&self) -> Observation {
         let last = match &self.last {
@@ -219,7 +231,7 @@ impl Sight {
             },
             Some(seen) => Observation::Present(seen.found.clone()),
         };
-        match self.suspected_since {
+        match self.suspicion {
             None => last,
             Some(_) => Observation::Suspected {
                 last: Box::new(last),
@@ -229,9 +241,15 @@ impl Sight {
 
     /// Whether anything can be said of it.
     pub(crate) const fn is_something(&self) -> bool {
-        self.last.is_some() || self.suspected_since.is_some() || self.why_unknown.is_some()
+        self.last.is_some() || self.suspicion.is_some() || self.why_unknown.is_some()
     }
 }
+
+const CLASSES: [ObjectClass; 3] = [
+    ObjectClass::Secret,
+    ObjectClass::Private,
+    ObjectClass::Public,
+];
 
 /// How many objects of the class there are.
 pub(crate) fn count(objects: &[ObjectFacts], class: ObjectClass) -> usize {

@@ -178,6 +178,7 @@ impl Machine {
         let Some(flight) = self.flight.take_if(|flight| flight.ticket == ticket) else {
             return;
         };
+        turn.began = flight.started;
         let result = match outcome {
             TokenOutcome::Done(answer) => Ok(answer),
             TokenOutcome::Failed(failure) => Err(Miss::Failed(failure)),

@@ -98,6 +98,7 @@ impl Machine {
             Ok(surveyed) => (surveyed, false),
             Err(miss) => {
                 let is_whole = self.missed_one(turn, &miss);
+                self.watch.is_unseen |= why == Why::Seen;
                 for &(version, _) in looks.iter().filter(|_| is_whole) {
                     self.not_seen(version, &miss);
                 }
@@ -111,7 +112,7 @@ impl Machine {
                 continue;
             }
             match found {
-                Some(found) => self.observe(turn.now, version, found),
+                Some(found) => self.observe(turn.began, version, found),
                 // The token is in trouble: the next scan brings it up again.
                 None if is_whole => {}
                 None => self.queue.push(Lane::Recheck, Task::Recheck(version)),
@@ -135,10 +136,11 @@ impl Machine {
             (Ok(found), Why::Carry) => self.act(turn, version, found),
             (Err(miss), Why::Carry) => self.stumble(turn, version, miss),
             (Ok(found), Why::Asked | Why::Seen | Why::Rotation | Why::Prove) => {
-                self.observe(turn.now, version, found);
+                self.observe(turn.began, version, found);
             }
             (Err(miss), Why::Asked | Why::Seen | Why::Rotation | Why::Prove) => {
                 self.missed_one(turn, &miss);
+                self.watch.is_unseen |= why == Why::Seen;
                 self.not_seen(version, &miss);
             }
         }
@@ -159,7 +161,7 @@ impl Machine {
             return;
         };
         if instance.is_resting() && instance.is_suspicious(&found.objects) {
-            let since = *instance.sight.suspected_since.get_or_insert(now);
+            let since = instance.sight.suspect(now, &found.objects);
             let due = since.saturating_add(pause);
             if now < due || identity_at.is_none_or(|at| at < due) {
                 self.telling.dirty.insert(version);
@@ -176,12 +178,12 @@ impl Machine {
             return;
         };
         self.watch.renewed.remove(&version);
-        let changed = match (&instance.sight.last, instance.sight.suspected_since) {
+        let changed = match (&instance.sight.last, instance.sight.suspicion) {
             (Some(seen), None) => differs(&seen.found, &found),
             (None, _) | (Some(_), Some(_)) => true,
         };
         let is_met = met(&instance.intent, &found, strategy);
-        instance.sight.suspected_since = None;
+        instance.sight.suspicion = None;
         instance.sight.why_unknown = None;
         instance.sight.handles = handles_of(&found.objects);
         instance.sight.last = Some(Seen {

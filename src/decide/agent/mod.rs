@@ -92,6 +92,9 @@ pub struct Machine {
 #[derive(Debug)]
 pub(crate) struct Turn<'a> {
     now: u64,
+    /// When the job was begun whose outcome this is; else `now`. What a look saw counts as seen then: the answer may have
+    /// been long under way.
+    began: u64,
     out: &'a mut Vec<Output>,
 }
 
@@ -172,7 +175,11 @@ impl Machine {
 
     /// Takes one input and appends what is to be done. `now_ms` never goes back.
     pub fn step(&mut self, now_ms: u64, input: Input, out: &mut Vec<Output>) {
-        let mut turn = Turn { now: now_ms, out };
+        let mut turn = Turn {
+            now: now_ms,
+            began: now_ms,
+            out,
+        };
         let turn = &mut turn;
         match input {
             Input::Tick => self.timer = None,

@@ -76,7 +76,7 @@ impl Machine {
         let at = self.wall(turn.now);
         let result = match result {
             Ok(ran) => {
-                self.observe(turn.now, version, ran.found);
+                self.observe(turn.began, version, ran.found);
                 if let Some(instance) = self.instances.get_mut(&version)
                     && instance.is_done()
                 {

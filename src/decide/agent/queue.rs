@@ -86,6 +86,14 @@ impl Queue {
         taken
     }
 
+    /// Whether something waits that a scan saw.
+    pub(crate) fn has_rechecks(&self) -> bool {
+        self.places.keys().any(|task| match task {
+            Task::Recheck(_) | Task::Survey(_) => true,
+            Task::Carry(_) | Task::Look(_) | Task::Prove(_) => false,
+        })
+    }
+
     /// Forgets the task.
     pub(crate) fn remove(&mut self, task: Task) {
         if let Some(place) = self.places.remove(&task) {

@@ -76,6 +76,9 @@ impl Machine {
             self.telling.health = Some(health);
         }
         self.tell_reports(turn, stream);
+        if !self.watch.is_unseen && !self.has_rechecks() {
+            self.watch.told_at = self.watch.scanned_at;
+        }
         if self.telling.unmanaged_told.is_none() && self.watch.scanned_at.is_some() {
             let objects = self.telling.unmanaged.clone();
             let seq = self.send(turn, stream, UpBody::Unmanaged(objects));
@@ -119,12 +122,6 @@ impl Machine {
     /// Whether nothing of what the last scan saw is still to be looked at or said. On a token that is not ours there is
     /// nothing more to say.
     fn has_said_all(&self) -> bool {
-        let rechecking = match self.flight.as_ref().map(|flight| &flight.doing) {
-            Some(Doing::Look { why, .. } | Doing::Survey { why, .. }) => *why == Why::Seen,
-            Some(Doing::Identify | Doing::Scan | Doing::Run(_) | Doing::Prove { .. }) | None => {
-                false
-            }
-        };
         let has_looked = match &self.token_health {
             Health::Starting => false,
             Health::Ok | Health::JournalLost => {
@@ -141,8 +138,19 @@ impl Machine {
         };
         has_looked
             && self.telling.dirty.is_empty()
-            && !rechecking
+            && !self.has_rechecks()
             && self.queue.is_empty(Lane::Recheck)
+    }
+
+    /// Whether something that a scan saw is still to be looked at.
+    fn has_rechecks(&self) -> bool {
+        let is_under_way = match self.flight.as_ref().map(|flight| &flight.doing) {
+            Some(Doing::Look { why, .. } | Doing::Survey { why, .. }) => *why == Why::Seen,
+            Some(Doing::Identify | Doing::Scan | Doing::Run(_) | Doing::Prove { .. }) | None => {
+                false
+            }
+        };
+        is_under_way || self.queue.has_rechecks()
     }
 
     /// What is known of an instance.

@@ -43,6 +43,10 @@ pub(crate) struct Watch {
     pub(crate) sliced: bool,
     /// When the last complete one ended.
     pub(crate) scanned_at: Option<u64>,
+    /// Of the last complete scan of which everything was looked at and said.
+    pub(crate) told_at: Option<u64>,
+    /// Something that the last scan saw could not be looked at: the next one brings it up again.
+    pub(crate) is_unseen: bool,
     /// A coordinator waits for one.
     pub(crate) scan_asked: bool,
     /// Instances whose objects have new handles: perhaps replaced.
@@ -113,6 +117,8 @@ impl Watch {
             scan: None,
             sliced: false,
             scanned_at: None,
+            told_at: None,
+            is_unseen: false,
             scan_asked: false,
             renewed: BTreeSet::new(),
             spent: Spent::nothing(now),
@@ -125,15 +131,17 @@ impl Watch {
         self.scan_at = now;
         self.scan = None;
         self.scanned_at = None;
+        self.told_at = None;
         self.renewed.clear();
     }
 }
 
 impl Machine {
-    /// Age of the last complete scan, milliseconds.
+    /// Age of the last complete scan of which everything was said, milliseconds. A later one has seen something that is yet
+    /// to be looked at: what was said before it must not count as seen by it.
     pub(crate) fn scan_age_ms(&self, now: u64) -> u64 {
         self.watch
-            .scanned_at
+            .told_at
             .map_or(SCAN_NEVER_MS, |at| now.saturating_sub(at))
     }
 
@@ -202,6 +210,7 @@ impl Machine {
             .scan_at(self.setup.pace.scan_ms)
             .max(turn.now);
         self.watch.scanned_at = Some(scan.began);
+        self.watch.is_unseen = false;
         self.watch.scan_failures = 0;
         if self.watch.scan_asked {
             self.watch.scan_asked = false;
@@ -268,21 +277,18 @@ impl Machine {
             return;
         }
         if instance.is_suspicious(objects) {
-            match instance.sight.suspected_since {
-                None => {
-                    instance.sight.suspected_since = Some(now);
-                    self.telling.dirty.insert(version);
-                    // The very next scan decides: one that came a moment too soon would cost another round.
-                    self.watch.scan_at = self.watch.scan_at.max(now.saturating_add(pause));
-                }
-                Some(since) if since.saturating_add(pause) <= began => {
-                    self.queue.push(Lane::Recheck, Task::Recheck(version));
-                }
-                Some(_) => {}
+            let before = instance.sight.suspicion;
+            let since = instance.sight.suspect(now, objects);
+            if instance.sight.suspicion != before {
+                self.telling.dirty.insert(version);
+                // The very next scan decides: one that came a moment too soon would cost another round.
+                self.watch.scan_at = self.watch.scan_at.max(now.saturating_add(pause));
+            } else if since.saturating_add(pause) <= began {
+                self.queue.push(Lane::Recheck, Task::Recheck(version));
             }
             return;
         }
-        if instance.sight.suspected_since.take().is_some() {
+        if instance.sight.suspicion.take().is_some() {
             self.telling.dirty.insert(version);
         }
         let handles = handles_of(objects);

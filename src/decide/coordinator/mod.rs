@@ -215,6 +215,11 @@ impl Machine {
             full,
         } = up.body
         {
+            if matches!(self.connection, Connection::CatchingUp | Connection::Live) {
+                return out.push(Output::Close {
+                    why: "the session was accepted twice".to_owned(),
+                });
+            }
             self.known.session_began(session, boot, full, up.seq);
             self.connection = Connection::CatchingUp;
             self.heartbeat_due_ms = at.now_ms;

@@ -390,6 +390,13 @@ fn reports_count_only_in_sequence_and_in_a_session() {
 }
 
 #[test]
+fn a_session_is_accepted_once() {
+    let mut play = Play::live(&[]);
+    play.caught_up();
+    check(&play.up(accepted(true)), &["close"]);
+}
+
+#[test]
 fn after_a_break_nothing_counts_until_the_agent_has_caught_up() {
     let wanted = instance(1, 1, Want::Active);
     let mut play = Play::live(std::slice::from_ref(&wanted));

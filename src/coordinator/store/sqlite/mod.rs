@@ -14,6 +14,7 @@ pub mod delete;
 pub mod failure;
 pub mod instance;
 pub mod lock;
+pub mod memory;
 pub mod query;
 pub mod reader;
 pub mod record;
@@ -27,6 +28,7 @@ pub mod writer;
 use std::fs::{File, OpenOptions, Permissions};
 use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
+use std::sync::Mutex;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -127,9 +129,20 @@ pub struct Settings {
 #[derive(Debug)]
 pub struct SqliteStore {
     path: PathBuf,
-    // Readers end before the writer, so that the writer's connection is the last: it empties the WAL.
-    readers: Readers,
-    writer: Writer,
+    doors: Doors,
+}
+
+/// Where statements are carried out.
+#[derive(Debug)]
+enum Doors {
+    /// On a file, by threads.
+    Threads {
+        // Readers end before the writer, so that the writer's connection is the last: it empties the WAL.
+        readers: Readers,
+        writer: Writer,
+    },
+    /// In memory, by the caller.
+    Memory(Mutex<Connection>),
 }
 
 impl SqliteStore {
@@ -160,9 +173,59 @@ impl SqliteStore {
         })?;
         Ok(Self {
             path: path.to_owned(),
-            readers,
-            writer,
+            doors: Doors::Threads { readers, writer },
         })
+    }
+
+    /// A store of the same statements in memory, for simulations: no thread, no disk, and every answer is there at once.
+    ///
+    /// # Errors
+    /// SQLite's.
+    pub fn in_memory() -> Result<Self, OpenError> {
+        let path = PathBuf::from(":memory:");
+        let connection = memory::open().map_err(|source| OpenError::Sql {
+            path: path.clone(),
+            source,
+        })?;
+        schema::migrate(&connection, &path)?;
+        Ok(Self {
+            path,
+            doors: Doors::Memory(Mutex::new(connection)),
+        })
+    }
+
+    /// Another store in memory with what this one in memory holds now: a backup, or what one was restored from.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`], also for a store that is a file.
+    pub fn copy_in_memory(&self) -> Result<Self, StoreError> {
+        let Doors::Memory(connection) = &self.doors else {
+            return Err(failure::because("the store is a file: back it up"));
+        };
+        Ok(Self {
+            path: self.path.clone(),
+            doors: Doors::Memory(Mutex::new(memory::copy(connection)?)),
+        })
+    }
+
+    /// Runs a query in a snapshot of its own.
+    async fn read<T, F>(&self, query: F) -> Result<T, StoreError>
+    where
+        T: Send + 'static,
+        F: FnOnce(&Connection) -> Result<T, StoreError> + Send + 'static,
+    {
+        match &self.doors {
+            Doors::Threads { readers, .. } => readers.run(query).await,
+            Doors::Memory(connection) => memory::read(connection, query),
+        }
+    }
+
+    /// Does work and answers when it is durable, as far as anything here is.
+    async fn write(&self, work: Work) -> Result<Answer, StoreError> {
+        match &self.doors {
+            Doors::Threads { writer, .. } => writer.run(work).await,
+            Doors::Memory(connection) => memory::write(connection, &work),
+        }
     }
 }
 
@@ -226,7 +289,7 @@ fn prepare(connection: &Connection) -> rusqlite::Result<()> {
 #[async_trait]
 impl Store for SqliteStore {
     async fn commit(&self, change: Change) -> Result<Option<OperationRecord>, StoreError> {
-        match self.writer.run(Work::Commit(Encoded::new(change)?)).await? {
+        match self.write(Work::Commit(Encoded::new(change)?)).await? {
             Answer::Earlier(record) => Ok(Some(record)),
             Answer::Done => Ok(None),
             Answer::Term(_) => Err(failure::because("the writer mixed up its answers")),
@@ -235,13 +298,11 @@ impl Store for SqliteStore {
 
     async fn operation(&self, key: &str) -> Result<Option<OperationRecord>, StoreError> {
         let key = key.to_owned();
-        self.readers
-            .run(move |sql| query::operation(sql, &key))
-            .await
+        self.read(move |sql| query::operation(sql, &key)).await
     }
 
     async fn vault(&self, id: VaultId) -> Result<Option<Vault>, StoreError> {
-        self.readers.run(move |sql| query::vault(sql, id)).await
+        self.read(move |sql| query::vault(sql, id)).await
     }
 
     async fn vault_list(
@@ -249,19 +310,16 @@ impl Store for SqliteStore {
         name: Option<String>,
         page: Page,
     ) -> Result<Paged<Vault>, StoreError> {
-        self.readers
-            .run(move |sql| query::vault_list(sql, name.as_deref(), page))
+        self.read(move |sql| query::vault_list(sql, name.as_deref(), page))
             .await
     }
 
     async fn vault_counts(&self, id: VaultId) -> Result<[u64; 3], StoreError> {
-        self.readers
-            .run(move |sql| query::vault_counts(sql, id))
-            .await
+        self.read(move |sql| query::vault_counts(sql, id)).await
     }
 
     async fn template(&self, id: TemplateId) -> Result<Option<KeyTemplate>, StoreError> {
-        self.readers.run(move |sql| query::template(sql, id)).await
+        self.read(move |sql| query::template(sql, id)).await
     }
 
     async fn template_by_name(
@@ -270,8 +328,7 @@ impl Store for SqliteStore {
         name: &str,
     ) -> Result<Option<KeyTemplate>, StoreError> {
         let name = name.to_owned();
-        self.readers
-            .run(move |sql| query::template_by_name(sql, vault, &name))
+        self.read(move |sql| query::template_by_name(sql, vault, &name))
             .await
     }
 
@@ -281,13 +338,12 @@ impl Store for SqliteStore {
         name: Option<String>,
         page: Page,
     ) -> Result<Paged<KeyTemplate>, StoreError> {
-        self.readers
-            .run(move |sql| query::template_list(sql, vault, name.as_deref(), page))
+        self.read(move |sql| query::template_list(sql, vault, name.as_deref(), page))
             .await
     }
 
     async fn keystore(&self, id: KeystoreId) -> Result<Option<KeystoreRecord>, StoreError> {
-        self.readers.run(move |sql| query::keystore(sql, id)).await
+        self.read(move |sql| query::keystore(sql, id)).await
     }
 
     async fn keystore_list(
@@ -296,13 +352,12 @@ impl Store for SqliteStore {
         group: Option<String>,
         page: Page,
     ) -> Result<Paged<KeystoreRecord>, StoreError> {
-        self.readers
-            .run(move |sql| query::keystore_list(sql, vault, group.as_deref(), page))
+        self.read(move |sql| query::keystore_list(sql, vault, group.as_deref(), page))
             .await
     }
 
     async fn key(&self, id: KeyId) -> Result<Option<ManagedKey>, StoreError> {
-        self.readers.run(move |sql| query::key(sql, id)).await
+        self.read(move |sql| query::key(sql, id)).await
     }
 
     async fn key_list(
@@ -310,26 +365,21 @@ impl Store for SqliteStore {
         filter: KeyFilter,
         page: Page,
     ) -> Result<Paged<ManagedKey>, StoreError> {
-        self.readers
-            .run(move |sql| query::key_list(sql, &filter, page))
+        self.read(move |sql| query::key_list(sql, &filter, page))
             .await
     }
 
     async fn key_of_version(&self, version: KeyVersionId) -> Result<Option<KeyId>, StoreError> {
-        self.readers
-            .run(move |sql| query::key_of_version(sql, version))
+        self.read(move |sql| query::key_of_version(sql, version))
             .await
     }
 
     async fn key_instances(&self, id: KeyId) -> Result<Vec<Instance>, StoreError> {
-        self.readers
-            .run(move |sql| query::key_instances(sql, id))
-            .await
+        self.read(move |sql| query::key_instances(sql, id)).await
     }
 
     async fn keystore_instances(&self, id: KeystoreId) -> Result<Vec<InstanceRow>, StoreError> {
-        self.readers
-            .run(move |sql| query::keystore_instances(sql, id))
+        self.read(move |sql| query::keystore_instances(sql, id))
             .await
     }
 
@@ -338,21 +388,16 @@ impl Store for SqliteStore {
         vault: VaultId,
         material: Fingerprint,
     ) -> Result<Vec<ManagedKey>, StoreError> {
-        self.readers
-            .run(move |sql| adoption::keys_of(sql, vault, material))
+        self.read(move |sql| adoption::keys_of(sql, vault, material))
             .await
     }
 
     async fn adopted(&self, keystore: KeystoreId) -> Result<Vec<AdoptedId>, StoreError> {
-        self.readers
-            .run(move |sql| adoption::adopted(sql, keystore))
-            .await
+        self.read(move |sql| adoption::adopted(sql, keystore)).await
     }
 
     async fn ignored(&self, keystore: KeystoreId) -> Result<Vec<Ignored>, StoreError> {
-        self.readers
-            .run(move |sql| adoption::ignored(sql, keystore))
-            .await
+        self.read(move |sql| adoption::ignored(sql, keystore)).await
     }
 
     async fn copies_lacking(
@@ -362,21 +407,16 @@ impl Store for SqliteStore {
         after: Option<KeyVersionId>,
         limit: u32,
     ) -> Result<Vec<KeyVersionId>, StoreError> {
-        self.readers
-            .run(move |sql| query::copies_lacking(sql, vault, keystore, after, limit))
+        self.read(move |sql| query::copies_lacking(sql, vault, keystore, after, limit))
             .await
     }
 
     async fn copies(&self, version: KeyVersionId) -> Result<Vec<RepositoryCopy>, StoreError> {
-        self.readers
-            .run(move |sql| query::copies(sql, version))
-            .await
+        self.read(move |sql| query::copies(sql, version)).await
     }
 
     async fn kek_rotation(&self, keystore: KeystoreId) -> Result<Option<KekRotation>, StoreError> {
-        self.readers
-            .run(move |sql| rotation::find(sql, keystore))
-            .await
+        self.read(move |sql| rotation::find(sql, keystore)).await
     }
 
     async fn copies_below(
@@ -386,8 +426,7 @@ impl Store for SqliteStore {
         after: Option<KeyVersionId>,
         limit: u32,
     ) -> Result<Vec<(KeyVersionId, RepositoryCopy)>, StoreError> {
-        self.readers
-            .run(move |sql| rotation::copies_below(sql, keystore, kek, after, limit))
+        self.read(move |sql| rotation::copies_below(sql, keystore, kek, after, limit))
             .await
     }
 
@@ -396,18 +435,16 @@ impl Store for SqliteStore {
         keystore: KeystoreId,
         kek: KekNumber,
     ) -> Result<u64, StoreError> {
-        self.readers
-            .run(move |sql| rotation::copies_below_count(sql, keystore, kek))
+        self.read(move |sql| rotation::copies_below_count(sql, keystore, kek))
             .await
     }
 
     async fn recovery(&self) -> Result<Option<Recovery>, StoreError> {
-        self.readers.run(recovery::find).await
+        self.read(recovery::find).await
     }
 
     async fn strangers(&self, keystore: KeystoreId) -> Result<Vec<Stranger>, StoreError> {
-        self.readers
-            .run(move |sql| recovery::strangers(sql, keystore))
+        self.read(move |sql| recovery::strangers(sql, keystore))
             .await
     }
 
@@ -416,18 +453,17 @@ impl Store for SqliteStore {
         keystore: KeystoreId,
         seen: Vec<(KeyVersionId, LastSeen)>,
     ) -> Result<(), StoreError> {
-        self.writer
-            .run(Work::Seen { keystore, seen })
+        self.write(Work::Seen { keystore, seen })
             .await
             .map(|_done| ())
     }
 
     async fn seen(&self, version: KeyVersionId) -> Result<Vec<(KeystoreId, LastSeen)>, StoreError> {
-        self.readers.run(move |sql| query::seen(sql, version)).await
+        self.read(move |sql| query::seen(sql, version)).await
     }
 
     async fn lease_take(&self, keystore: KeystoreId, above: Term) -> Result<Term, StoreError> {
-        match self.writer.run(Work::Lease { keystore, above }).await? {
+        match self.write(Work::Lease { keystore, above }).await? {
             Answer::Term(term) => Ok(term),
             Answer::Earlier(_) | Answer::Done => {
                 Err(failure::because("the writer mixed up its answers"))
@@ -440,18 +476,20 @@ impl Store for SqliteStore {
         subject: Option<String>,
         page: Page,
     ) -> Result<Paged<AuditEntry>, StoreError> {
-        self.readers
-            .run(move |sql| query::audit_list(sql, subject.as_deref(), page))
+        self.read(move |sql| query::audit_list(sql, subject.as_deref(), page))
             .await
     }
 
     async fn backup(&self, at: UnixMs) -> Result<File, StoreError> {
+        if let Doors::Memory(_) = self.doors {
+            return Err(failure::because("the store is in memory: copy it there"));
+        }
         let source = self.path.clone();
         let made = tokio::task::spawn_blocking(move || restored::copy(&source, at, backup));
         made.await.map_err(|gone| failure::unavailable(&gone))?
     }
 
     async fn ping(&self) -> Result<(), StoreError> {
-        self.writer.run(Work::Ping).await.map(|_done| ())
+        self.write(Work::Ping).await.map(|_done| ())
     }
 }

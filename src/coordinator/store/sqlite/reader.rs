@@ -97,7 +97,8 @@ fn serve(connection: &Connection, queries: &Mutex<mpsc::Receiver<Query>>) {
     }
 }
 
-fn in_snapshot<T>(
+/// Runs a query in a snapshot of its own.
+pub(crate) fn in_snapshot<T>(
     connection: &Connection,
     query: impl FnOnce(&Connection) -> Result<T, StoreError>,
 ) -> Result<T, StoreError> {

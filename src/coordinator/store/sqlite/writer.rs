@@ -67,7 +67,8 @@ pub(crate) enum Answer {
     Term(Term),
 }
 
-type Outcome = Result<Answer, StoreError>;
+/// An answer, or why there is none.
+pub(crate) type Outcome = Result<Answer, StoreError>;
 
 #[derive(Debug)]
 struct Job {
@@ -221,6 +222,17 @@ fn run(connection: &Connection, batch: Vec<Job>, lost: &mut Option<StoreError>) 
             ended
         }
     }
+}
+
+/// Writes one piece of work, for a caller that has the connection to itself.
+pub(crate) fn alone(connection: &Connection, work: &Work) -> Outcome {
+    let broken = |broken| match broken {
+        Broken::Failed(error) | Broken::Unsynced(error) => error,
+    };
+    let transaction = Transaction::new_unchecked(connection, TransactionBehavior::Immediate)?;
+    let outcome = in_savepoint(&transaction, work).map_err(broken)?;
+    transaction.commit()?;
+    outcome
 }
 
 fn refuse(batch: Vec<Job>, error: &StoreError) -> Vec<Ended> {

@@ -130,6 +130,59 @@ fn doubled_and_halved_keys_are_suspected_too() {
 }
 
 #[test]
+fn a_second_look_confirms_only_what_the_first_one_saw() {
+    let mut world = with_deactivated_keys(&[1]);
+    world.token.add(ObjectClass::Secret, &cka_id(1), "key-1", 1);
+    world.pass(2_100);
+    world.token.hidden.push(cka_id(1));
+    world.pass(2_100);
+    let Observation::Suspected { .. } = world.report(1).observation else {
+        panic!("met twice, then missed once: {:?}", world.report(1));
+    };
+    world.token.hidden.clear();
+    world.pass(6_000);
+    let Observation::Present(found) = world.report(1).observation else {
+        panic!("{:?}", world.report(1));
+    };
+    assert_eq!(found.objects.len(), 2);
+}
+
+/// Age of the last scan as a heartbeat tells it.
+fn told_scan_age_ms(world: &mut World) -> u64 {
+    let wanted = crate::model::ids::Digest([0; 32]);
+    let stream = STREAM;
+    world.give(Input::Heartbeat { stream, wanted }).unwrap();
+    let UpBody::Heartbeat { scan_age_ms, .. } = world.last_up() else {
+        panic!("{:?}", world.last_up());
+    };
+    *scan_age_ms
+}
+
+#[test]
+fn a_scan_counts_when_all_that_it_saw_was_looked_at() {
+    let mut world = with_deactivated_keys(&[1]);
+    world.token.objects[0].usage = UsageSet::of(&[Usage::Encrypt]);
+    world.now = world.timer.unwrap();
+    world.give(Input::Tick).unwrap();
+    assert!(world.follow().unwrap(), "the scan");
+    assert!(world.job.is_some(), "the look at what it saw");
+    assert!(told_scan_age_ms(&mut world) > 0, "not said yet");
+    assert!(world.follow().unwrap(), "the look");
+    assert!(world.try_report(1).is_some());
+    assert_eq!(told_scan_age_ms(&mut world), 0);
+}
+
+#[test]
+fn a_look_counts_from_when_it_was_begun() {
+    let mut world = with_deactivated_keys(&[1]);
+    let (stream, version) = (STREAM, Some(version(1)));
+    world.give(Input::Look { stream, version }).unwrap();
+    world.now += 700;
+    while world.follow().unwrap() {}
+    assert_eq!(world.report(1).look_age_ms, 700);
+}
+
+#[test]
 fn a_replaced_key_is_found_by_its_new_handle_at_once() {
     let mut world = with_deactivated_keys(&[1, 3, 5]);
     world.token.objects.retain(|o| o.cka_id != cka_id(3));
