@@ -28,11 +28,22 @@ impl<K: Keystore> Stage<'_, K> {
         demand("a survey is bounded", refused, &outcome)
     }
 
+    /// A survey begins no further plan after a while: then it is asked for the rest, as the agent asks.
     fn survey(&mut self, keys: &[&Key]) -> Outcome<Vec<Option<Found>>> {
-        let plans = keys.iter().map(|key| key.plan.clone()).collect();
-        let TokenAnswer::Surveyed(found) = done(self.external, &TokenJob::Survey(plans))? else {
-            return another("survey answers surveyed");
-        };
+        let mut found = Vec::new();
+        while found.len() < keys.len() {
+            let rest = keys.iter().skip(found.len());
+            let plans = rest.map(|key| key.plan.clone()).collect();
+            let TokenAnswer::Surveyed(more) = done(self.external, &TokenJob::Survey(plans))? else {
+                return another("survey answers surveyed");
+            };
+            demand(
+                "a survey answers one plan at least",
+                !more.is_empty(),
+                &more,
+            )?;
+            found.extend(more);
+        }
         Ok(found)
     }
 }
