@@ -439,6 +439,7 @@ impl World {
             return;
         }
         let id = self.agents[k].id;
+        let terms = self.terms();
         self.oracle.keystores.insert(id, k);
         let range = (id, KeyVersionId::from_uuid(uuid::Uuid::nil()))
             ..=(id, KeyVersionId::from_uuid(uuid::Uuid::max()));
@@ -455,7 +456,7 @@ impl World {
                     (live.connection, live.health) = (Connection::Live, Some(Health::Ok));
                     live.look_age_ms = 0;
                 }
-                matches!(status(instance, &live), Status::InSync(_))
+                matches!(status(instance, &live, &terms), Status::InSync(_))
                     .then(|| (instance.clone(), live.look_age_ms))
             });
             rows.collect()

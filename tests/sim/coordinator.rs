@@ -66,6 +66,7 @@ fn desk(dice: Dice, keepers: BTreeMap<lockstep::model::ids::KeystoreId, Keeper>)
         now: 0,
         unix: UnixMs(0),
         keepers,
+        behind: false,
         wakes: Vec::new(),
         generates: Vec::new(),
         pauses: Vec::new(),

@@ -103,6 +103,7 @@ impl World {
         let c = self.front;
         let store = self.coordinators[c].store.clone();
         let unix = self.unix(0);
+        let terms = self.terms();
         let mut unsettled = Vec::new();
         for k in 0..self.agents.len() {
             let id = self.agents[k].id;
@@ -113,9 +114,9 @@ impl World {
                 let live = desk.keepers[&id]
                     .machine
                     .live(instance.intent.version, self.now);
-                let status = status(&instance, &live);
+                let status = status(&instance, &live, &terms);
                 if !matches!(status, Status::InSync(_)) {
-                    let reasons: Vec<&str> = differences(&instance, &live, unix, 60_000)
+                    let reasons: Vec<&str> = differences(&instance, &live, &terms, unix, 60_000)
                         .iter()
                         .map(|d| d.reason.name())
                         .collect();

@@ -1,6 +1,8 @@
 //! One keystore's line as `reconcile::keeper` keeps it: dials, opens a session, carries frames between the line and the real
 //! machine, rereads what is wanted.
 
+use std::sync::Arc;
+
 use lockstep::agent::identity::verify;
 use lockstep::coordinator::ops::fleet::LiveKeystore;
 use lockstep::coordinator::store::Store as _;
@@ -11,6 +13,7 @@ use lockstep::model::capabilities::Capabilities;
 use lockstep::model::desired::{Instance, Want};
 use lockstep::model::ids::{Digest, Epoch, KeystoreId, SessionNumber, Term};
 use lockstep::model::keystore::{Health, TokenInfo, Variant};
+use lockstep::model::live::Terms;
 use lockstep::model::material::{Endorsement, Envelope, Signed};
 use lockstep::model::protocol::{Description, Down, Up};
 use lockstep::model::vault::UnixMs;
@@ -71,7 +74,7 @@ impl Keeper {
         LiveKeystore {
             connection: self.machine.connection().clone(),
             health: known.health.clone(),
-            description: Some(Description {
+            description: Some(Arc::new(Description {
                 keystore: Some(self.id),
                 epoch: Epoch(1),
                 version: String::new(),
@@ -79,11 +82,11 @@ impl Keeper {
                 variant: self.variant,
                 token: TokenInfo::default(),
                 capabilities: Some(Capabilities::best()),
-                lost: Vec::new(),
+                accepted: None,
                 health: known.health.clone().unwrap_or(Health::Starting),
                 journal_records: 0,
                 clock: UnixMs(0),
-            }),
+            })),
             unmanaged: known.unmanaged.clone(),
             scan_age_ms: known.scan_age_ms(now),
         }
@@ -91,6 +94,14 @@ impl Keeper {
 }
 
 impl World {
+    /// What is demanded of all keys; nothing is said of what tokens can do.
+    pub(crate) fn terms(&self) -> Terms {
+        Terms {
+            strategy: Some(self.plan.strategy),
+            described: None,
+        }
+    }
+
     fn is_this(&self, c: usize, boot: u64) -> bool {
         self.coordinators[c].up && self.coordinators[c].boot == boot
     }
@@ -123,9 +134,14 @@ impl World {
         if self.now < self.coordinators[c].disk_full_until || self.strikes(Class::CommitFails) {
             return self.keeper_ended(c, k, "the store failed");
         }
-        let Ok(term) = at_once(store.lease_take(id, above)) else {
+        let Ok(mut term) = at_once(store.lease_take(id, Term::default())) else {
             return self.keeper_ended(c, k, "the store failed");
         };
+        if term <= above {
+            // The store never gave the term under which the agent has served.
+            lock(&self.coordinators[c].desk).behind = true;
+            term = at_once(store.lease_take(id, above)).unwrap_or(term);
+        }
         let desired = self.read_desired(c, k);
         let line = self.open_line(c, k);
         self.with_keeper(c, k, |keeper| {
@@ -189,7 +205,12 @@ impl World {
             unix: self.unix(self.coordinators[c].skew_ms),
         };
         let mut outputs = Vec::new();
-        self.with_keeper(c, k, |keeper| keeper.machine.step(at, input, &mut outputs));
+        let behind = lock(&self.coordinators[c].desk).behind;
+        self.with_keeper(c, k, |keeper| {
+            let gathers = Input::Gather(behind);
+            keeper.machine.step(at, gathers, &mut outputs);
+            keeper.machine.step(at, input, &mut outputs);
+        });
         self.check_order(&outputs);
         if self.bug == Some(Bug::RestrictiveLast) {
             outputs.reverse();
@@ -209,6 +230,10 @@ impl World {
                     generation,
                 } => self.fetch(c, k, version, generation),
                 Output::Changed(_) => {}
+                Output::Evidence(evidence) => {
+                    self.note(&format!("coordinator {c} finds its store old: {evidence}"));
+                    lock(&self.coordinators[c].desk).behind = true;
+                }
                 Output::RaiseLease { highest } => {
                     self.with_keeper(c, k, |keeper| keeper.above = highest)
                 }

@@ -25,7 +25,8 @@ use lockstep::model::keystore::KeystoreRecord;
 use lockstep::model::live::{LastSeen, Live};
 use lockstep::model::material::RepositoryCopy;
 use lockstep::model::observed::{Fingerprint, Proof};
-use lockstep::model::protocol::Description;
+use lockstep::model::protocol::{Description, Report};
+use lockstep::model::recovery::{Recovery, Stranger};
 use lockstep::model::template::KeyTemplate;
 use lockstep::model::vault::{UnixMs, Vault};
 use tokio::sync::watch;
@@ -53,6 +54,8 @@ pub(crate) struct Desk {
     pub(crate) now: u64,
     pub(crate) unix: UnixMs,
     pub(crate) keepers: BTreeMap<KeystoreId, Keeper>,
+    /// Agents have shown that the store is older than they are, as `reconcile::guard` keeps it.
+    pub(crate) behind: bool,
     pub(crate) wakes: Vec<KeystoreId>,
     pub(crate) generates: Vec<Generate>,
     /// Times at which somebody wants to be asked again.
@@ -183,6 +186,27 @@ impl Fleet for SimFleet {
     fn live(&self, keystore: KeystoreId, version: KeyVersionId) -> Live {
         let desk = lock(&self.0);
         desk.keepers[&keystore].machine.live(version, desk.now)
+    }
+
+    fn description(&self, _: KeystoreId) -> Option<Arc<Description>> {
+        None
+    }
+
+    fn is_behind(&self) -> bool {
+        lock(&self.0).behind
+    }
+
+    fn strangers(&self, keystore: KeystoreId) -> Vec<Report> {
+        let desk = lock(&self.0);
+        desk.keepers[&keystore]
+            .machine
+            .strangers()
+            .cloned()
+            .collect()
+    }
+
+    fn recovered(&self) {
+        lock(&self.0).behind = false;
     }
 
     fn live_keystore(&self, keystore: KeystoreId) -> LiveKeystore {
@@ -397,6 +421,22 @@ impl Store for SimStore {
         self.inner
             .copies_lacking(vault, keystore, after, limit)
             .await
+    }
+
+    async fn key_of_version(&self, version: KeyVersionId) -> Result<Option<KeyId>, StoreError> {
+        self.inner.key_of_version(version).await
+    }
+
+    async fn recovery(&self) -> Result<Option<Recovery>, StoreError> {
+        self.inner.recovery().await
+    }
+
+    async fn strangers(&self, keystore: KeystoreId) -> Result<Vec<Stranger>, StoreError> {
+        self.inner.strangers(keystore).await
+    }
+
+    async fn backup(&self, at: UnixMs) -> Result<std::fs::File, StoreError> {
+        self.inner.backup(at).await
     }
 
     async fn copies(&self, version: KeyVersionId) -> Result<Vec<RepositoryCopy>, StoreError> {

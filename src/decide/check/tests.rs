@@ -68,6 +68,8 @@ pub(crate) fn object(handle: u64, class: ObjectClass, usage: UsageSet) -> Object
         extractable: None,
         bits: None,
         public_digest: None,
+        modifiable: Some(true),
+        copyable: Some(true),
         fingerprint: None,
     }
 }

@@ -32,11 +32,23 @@ impl<K: Keystore> Stage<'_, K> {
         demand("a survey is bounded", refused, &outcome)
     }
 
+    /// A survey begins no further key after a while: then it is asked for the rest, as the agent asks.
     fn survey(&mut self, looks: &[(&Key, &Found)]) -> Outcome<Vec<Option<Found>>> {
-        let glances = looks.iter().map(|(key, seen)| glance(key, seen)).collect();
-        let TokenAnswer::Surveyed(found) = done(self.external, &TokenJob::Survey(glances))? else {
-            return another("survey answers surveyed");
-        };
+        let mut found = Vec::new();
+        while found.len() < looks.len() {
+            let rest = looks.iter().skip(found.len());
+            let glances = rest.map(|(key, seen)| glance(key, seen)).collect();
+            let TokenAnswer::Surveyed(more) = done(self.external, &TokenJob::Survey(glances))?
+            else {
+                return another("survey answers surveyed");
+            };
+            demand(
+                "a survey answers one key at least",
+                !more.is_empty(),
+                &more,
+            )?;
+            found.extend(more);
+        }
         Ok(found)
     }
 }
