@@ -408,10 +408,8 @@ impl World {
                         };
                     }
                 }
-                Some(Bug::BusyIsDone) => {
-                    if report.progress == Progress::Busy {
-                        report.progress = Progress::Done;
-                    }
+                Some(Bug::BusyIsDone) if report.progress == Progress::Busy => {
+                    report.progress = Progress::Done;
                 }
                 _ => {}
             }
