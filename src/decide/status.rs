@@ -194,6 +194,13 @@ fn done<'a>(instance: &Instance, report: &Report, terms: &Terms) -> Standing<'a>
             ),
         };
     }
+    // Another key has taken the place of one that was removed from here: nothing of ours is left to try.
+    let is_other = found
+        .fingerprint
+        .is_some_and(|seen| seen.method == intent.fingerprint.method && seen != intent.fingerprint);
+    if !instance.is_target && is_other {
+        return Standing::InSync;
+    }
     if report.proof.is_none() {
         let doubt = match intent.want {
             Want::Active => "enabled, not yet tried",

@@ -473,47 +473,50 @@ impl World {
             );
         }
         for (instance, _) in shown {
-            let version = instance.intent.version;
-            let look = self
+            self.check_claim(c, k, &instance);
+        }
+    }
+
+    /// One claim of "in sync".
+    fn check_claim(&mut self, c: usize, k: usize, instance: &Instance) {
+        let version = instance.intent.version;
+        let look = self
+            .oracle
+            .looks
+            .get(&(c, k, version))
+            .copied()
+            .unwrap_or(0);
+        let scan = self.oracle.scans.get(&(c, k)).copied().unwrap_or(0);
+        let since = look.max(scan);
+        if self.now.saturating_sub(since) > FRESH_FOR_MS + SILENT_FOR_MS {
+            self.fail("I5", format!("{k} is shown in sync by a look of {since}"));
+        }
+        // A scan does not take fingerprints: another key in the same place is found when its turn comes.
+        let looks_so = self.was_so(k, version, since, |found| {
+            matches(
+                instance,
+                &Found {
+                    fingerprint: Some(instance.intent.fingerprint),
+                    ..found.clone()
+                },
+            )
+        });
+        let fingerprinted = since.saturating_sub(ROTATION_MS);
+        if !looks_so || !self.was_so(k, version, fingerprinted, |found| matches(instance, found)) {
+            let history = self
                 .oracle
-                .looks
-                .get(&(c, k, version))
-                .copied()
-                .unwrap_or(0);
-            let scan = self.oracle.scans.get(&(c, k)).copied().unwrap_or(0);
-            let since = look.max(scan);
-            if self.now.saturating_sub(since) > FRESH_FOR_MS + SILENT_FOR_MS {
-                self.fail("I5", format!("{k} is shown in sync by a look of {since}"));
-            }
-            // A scan does not take fingerprints: another key in the same place is found when its turn comes.
-            let looks_so = self.was_so(k, version, since, |found| {
-                matches(
-                    &instance,
-                    &Found {
-                        fingerprint: Some(instance.intent.fingerprint),
-                        ..found.clone()
-                    },
-                )
-            });
-            let fingerprinted = since.saturating_sub(ROTATION_MS);
-            if !looks_so
-                || !self.was_so(k, version, fingerprinted, |found| matches(&instance, found))
-            {
-                let history = self
-                    .oracle
-                    .history
-                    .get(&(k, version))
-                    .and_then(|h| h.last())
-                    .cloned();
-                let want = instance.intent.want;
-                self.fail("I5", format!("coordinator {c} shows {want:?} in sync on {k}, looked at {since}, last {history:?}"));
-            }
-            let plan = &instance.intent.object;
-            if instance.intent.want != Want::Active
-                && !self.was_so(k, version, since, |found| !is_usable(plan, found))
-            {
-                self.fail("I10", format!("{k} is shown not active and is usable"));
-            }
+                .history
+                .get(&(k, version))
+                .and_then(|h| h.last())
+                .cloned();
+            let want = instance.intent.want;
+            self.fail("I5", format!("coordinator {c} shows {want:?} in sync on {k}, looked at {since}, last {history:?}"));
+        }
+        let plan = &instance.intent.object;
+        if instance.intent.want != Want::Active
+            && !self.was_so(k, version, since, |found| !is_usable(plan, found))
+        {
+            self.fail("I10", format!("{k} is shown not active and is usable"));
         }
     }
 

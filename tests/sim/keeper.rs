@@ -433,10 +433,8 @@ impl World {
                         };
                     }
                 }
-                Some(Bug::BusyIsDone) => {
-                    if report.progress == Progress::Busy {
-                        report.progress = Progress::Done;
-                    }
+                Some(Bug::BusyIsDone) if report.progress == Progress::Busy => {
+                    report.progress = Progress::Done;
                 }
                 _ => {}
             }

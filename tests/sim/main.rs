@@ -28,7 +28,8 @@ mod token;
 mod world;
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Instant;
+
+use lockstep::clock::Monotonic;
 
 use crate::bugs::Bug;
 use crate::plan::Plan;
@@ -88,20 +89,20 @@ fn the_same_seed_is_the_same_run() {
     }
 }
 
+/// A number of the environment.
+fn number(name: &str, otherwise: u64) -> u64 {
+    let told = std::env::var(name).ok();
+    told.and_then(|text| text.parse().ok()).unwrap_or(otherwise)
+}
+
 /// `make sim SEEDS=n FROM=m`.
 #[test]
 #[ignore = "as many as are asked for"]
 fn many_seeds_hold() {
-    let number = |name: &str, else_: u64| {
-        std::env::var(name)
-            .ok()
-            .and_then(|text| text.parse().ok())
-            .unwrap_or(else_)
-    };
     let (from, seeds) = (number("SIM_FROM", 500), number("SIM_SEEDS", 10_000));
     let threads =
         u64::try_from(std::thread::available_parallelism().map_or(1, usize::from)).unwrap();
-    let started = Instant::now();
+    let started = Monotonic::now();
     let (next, virtual_ms) = (AtomicU64::new(from), AtomicU64::new(0));
     let failed: Vec<(u64, String)> = std::thread::scope(|scope| {
         let workers: Vec<_> = (0..threads)
@@ -172,11 +173,11 @@ fn every_planted_bug_is_caught() {
     assert!(missed.is_empty(), "not caught within 500 seeds: {missed:?}");
 }
 
-/// How many of 500 seeds catch each: `make sim-bugs`, for the table in the docs.
+/// How many of so many seeds catch each: `make sim-bugs`, for the table in the docs.
 #[test]
 #[ignore = "for the table"]
 fn how_often_planted_bugs_are_caught() {
-    let seeds = 200;
+    let seeds = number("SIM_SEEDS", 200);
     for (bug, _) in bugs::CAUGHT {
         let mut by = std::collections::BTreeMap::new();
         let mut first = None;

@@ -34,6 +34,7 @@ pub(crate) struct Asked {
 pub(crate) struct Answer(Result<KeyId, OpsError>);
 
 impl World {
+    #[expect(clippy::too_many_lines, reason = "a table of what may happen")]
     pub(crate) fn happens(&mut self, happening: Happening) {
         if self.healed {
             return;

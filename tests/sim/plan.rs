@@ -249,6 +249,7 @@ fn asks(dice: &mut Dice, keystores: usize, chaos_ms: u64) -> Vec<(u64, Happening
     script
 }
 
+#[expect(clippy::too_many_lines, reason = "a table of what may happen")]
 fn blows(dice: &mut Dice, keystores: usize, chaos_ms: u64) -> Vec<(u64, Happening)> {
     let kinds: BTreeSet<u64> = (0..12).filter(|_| dice.chance(350)).collect();
     let mut script = Vec::new();

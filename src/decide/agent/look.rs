@@ -112,6 +112,8 @@ impl Machine {
                 continue;
             }
             match found {
+                // A look by handles meets no others: it cannot clear what a look at all suspected.
+                Some(_) if self.is_suspected(version) => {}
                 Some(found) => self.observe(turn.began, version, found),
                 // The token is in trouble: the next scan brings it up again.
                 None if is_whole => {}
@@ -122,6 +124,11 @@ impl Machine {
         for &(version, _) in rest.iter().filter(|_| why == Why::Seen) {
             self.queue.push(Lane::Recheck, Task::Survey(version));
         }
+    }
+
+    fn is_suspected(&self, version: KeyVersionId) -> bool {
+        let instance = self.instances.get(&version);
+        instance.is_some_and(|instance| instance.sight.suspicion.is_some())
     }
 
     /// A look came to its end.

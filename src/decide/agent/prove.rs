@@ -8,7 +8,7 @@ use crate::decide::agent::queue::{Lane, Task};
 use crate::decide::agent::{Machine, Turn};
 use crate::model::desired::{ObjectPlan, Want};
 use crate::model::ids::KeyVersionId;
-use crate::model::job::{Ran, RunJob, TokenJob};
+use crate::model::job::{FailureKind, Ran, RunJob, TokenJob};
 use crate::model::step::Step;
 
 /// Most calls that wait for one instance.
@@ -80,7 +80,11 @@ impl Machine {
                 if let Some(instance) = self.instances.get_mut(&version)
                     && instance.is_done()
                 {
-                    instance.sight.proof_tried = true;
+                    // What failed by the way is tried again after the next look.
+                    let again = ran.failure.as_ref().is_some_and(|failure| {
+                        matches!(failure.kind, FailureKind::Retry | FailureKind::Restart)
+                    });
+                    instance.sight.proof_tried = !again;
                     let proof = ran.proof.filter(|_| ran.failure.is_none());
                     instance.proof = proof.map(|proof| Kept { proof, at });
                     self.telling.dirty.insert(version);
@@ -90,6 +94,9 @@ impl Machine {
             }
             Err(miss) => {
                 self.missed_one(turn, &miss);
+                if let Some(instance) = self.instances.get_mut(&version) {
+                    instance.sight.proof_tried = false;
+                }
                 Err(match miss {
                     Miss::Failed(failure) => ProveFailure::Failed(failure),
                     Miss::Unknown(why) => ProveFailure::Unknown { why },

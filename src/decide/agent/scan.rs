@@ -365,7 +365,8 @@ impl Machine {
     fn fingerprint_at(&self, version: KeyVersionId) -> Option<u64> {
         let instance = self.instances.get(&version)?;
         let seen = instance.sight.last.as_ref()?;
-        (instance.is_resting() && !seen.found.objects.is_empty()).then_some(seen.fingerprint_at_ms)
+        let is_plain = instance.is_resting() && instance.sight.suspicion.is_none();
+        (is_plain && !seen.found.objects.is_empty()).then_some(seen.fingerprint_at_ms)
     }
 
     fn oldest_fingerprint(&self) -> Option<(u64, KeyVersionId)> {

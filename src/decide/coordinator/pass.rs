@@ -117,6 +117,12 @@ impl Machine {
                 Need::Nothing
             }
             Some(Progress::NeedsMaterial) if is_applied => Need::Material,
+            // Material came and was not taken, perhaps only for then: the same again without any would change nothing.
+            Some(Progress::Failed(failure))
+                if is_applied && failure.kind == FailureKind::NeedsMaterial =>
+            {
+                Need::Material
+            }
             // Once sent, the agent's own word decides whether it lacks material.
             _ if applied.is_none() && self.is_bare(instance) && !self.was_sent(intent) => {
                 Need::Material

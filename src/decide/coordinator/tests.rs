@@ -263,6 +263,22 @@ fn material_travels_with_the_intent_and_its_lack_does_not_keep_the_intent_back()
 }
 
 #[test]
+fn material_that_was_not_taken_is_asked_for_again() {
+    let wanted = instance(1, 4, Want::Deactivated);
+    let mut play = Play::live(std::slice::from_ref(&wanted));
+    play.caught_up();
+    let failure = TokenFailure {
+        kind: FailureKind::NeedsMaterial,
+        function: "envelope".to_owned(),
+        rv: String::new(),
+        detail: "not_ready".to_owned(),
+    };
+    let failed = report(&wanted, Progress::Failed(failure), absent());
+    play.up(UpBody::Reports(vec![failed]));
+    check(&play.after(60_000), &["fetch 1"]);
+}
+
+#[test]
 fn one_install_takes_one_envelope() {
     let wanted = instance(1, 4, Want::Active);
     let mut play = Play::live(std::slice::from_ref(&wanted));

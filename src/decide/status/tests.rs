@@ -433,6 +433,14 @@ fn a_removed_target_owes_only_that_nothing_is_usable() {
     );
     let enabled = right(&aes(Want::Active));
     check_drift(&removed, enabled, &[Reason::RemovedTargetActive]);
+    // Another key in its place, and as idle: nothing of ours is left that could be tried.
+    let mut other = right(&removed);
+    if let Some(fingerprint) = &mut other.fingerprint {
+        fingerprint.value.0[0] ^= 1;
+    }
+    let mut unproved = live(&removed, Observation::Present(other));
+    unproved.report.as_mut().unwrap().proof = None;
+    check(&removed, &unproved, "in_sync", &[]);
 }
 
 #[test]

@@ -147,6 +147,31 @@ fn a_second_look_confirms_only_what_the_first_one_saw() {
     assert_eq!(found.objects.len(), 2);
 }
 
+#[test]
+fn the_rotation_does_not_clear_a_suspicion() {
+    let mut world = with_deactivated_keys(&[1]);
+    world.pass(20_600);
+    world.token.add(ObjectClass::Secret, &cka_id(1), "key-1", 1);
+    world.pass(2_000);
+    let is_suspected = |world: &World| {
+        let report = world.report(1);
+        matches!(report.observation, Observation::Suspected { .. })
+    };
+    assert!(is_suspected(&world));
+    // The scan confirms it; the look that is to decide fails, and the turn of the fingerprint comes before the next scan.
+    world.now = world.timer.unwrap();
+    world.give(Input::Tick).unwrap();
+    assert!(world.follow().unwrap(), "the scan");
+    world.token.broken = Some(FailureKind::Restart);
+    assert!(world.follow().unwrap(), "the look");
+    world.token.broken = None;
+    world.token.log.clear();
+    world.pass(1_500);
+    assert!(is_suspected(&world), "{:?}", world.token.log);
+    world.pass(5_000);
+    assert!(!is_suspected(&world));
+}
+
 /// Age of the last scan as a heartbeat tells it.
 fn told_scan_age_ms(world: &mut World) -> u64 {
     let wanted = crate::model::ids::Digest([0; 32]);
