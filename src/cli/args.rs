@@ -7,6 +7,7 @@ use clap::{Args, Parser, Subcommand};
 use crate::cli::commands::audit::AuditCommand;
 use crate::cli::commands::ca::CaCommand;
 use crate::cli::commands::differences::DifferencesArgs;
+use crate::cli::commands::doctor::DoctorArgs;
 use crate::cli::commands::key::KeyCommand;
 use crate::cli::commands::keystore::KeystoreCommand;
 use crate::cli::commands::template::TemplateCommand;
@@ -76,6 +77,9 @@ pub enum Command {
     Key(KeyCommand),
     /// All that is not as wanted, anywhere.
     Differences(DifferencesArgs),
+    /// Check every promise that can be checked now, and what goes wrong if nobody looks. Changes nothing; exits with 1 where
+    /// a promise is broken.
+    Doctor(DoctorArgs),
     /// What was asked, by whom.
     #[command(subcommand)]
     Audit(AuditCommand),

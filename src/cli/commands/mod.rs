@@ -3,6 +3,7 @@
 pub mod audit;
 pub mod ca;
 pub mod differences;
+pub mod doctor;
 pub mod found;
 pub mod key;
 pub mod keystore;

@@ -13,6 +13,7 @@ pub(crate) mod audit;
 pub(crate) mod body;
 pub(crate) mod capability_body;
 pub(crate) mod differences;
+pub(crate) mod doctor;
 pub(crate) mod etag;
 pub(crate) mod found;
 pub(crate) mod found_body;
@@ -126,6 +127,7 @@ fn extension_routes() -> Router<Api> {
             get(kek_rotation::one).post(kek_rotation::rotate),
         )
         .route("/api/lockstep/v1/audit", get(audit::list))
+        .route("/api/lockstep/v1/doctor", get(doctor::all))
         .route("/api/openapi.json", any(later))
         .route("/api/lockstep/v1/{noun}", any(later_noun))
 }

@@ -10,6 +10,7 @@
 
 pub mod adoption;
 pub mod change;
+pub mod checkup;
 pub mod delete;
 pub mod failure;
 pub mod instance;
@@ -34,7 +35,8 @@ use crate::coordinator::store::sqlite::change::Encoded;
 use crate::coordinator::store::sqlite::reader::Readers;
 use crate::coordinator::store::sqlite::writer::{Answer, Work, Writer};
 use crate::coordinator::store::{
-    AdoptedId, Change, InstanceRow, KeyFilter, OperationRecord, Page, Paged, Store, StoreError,
+    AdoptedId, Change, Checkup, InstanceRow, KeyFilter, OperationRecord, Page, Paged, Store,
+    StoreError,
 };
 use crate::model::adoption::Ignored;
 use crate::model::audit::AuditEntry;
@@ -440,6 +442,15 @@ impl Store for SqliteStore {
         self.readers
             .run(move |sql| query::audit_list(sql, subject.as_deref(), page))
             .await
+    }
+
+    async fn checkup(&self) -> Result<Option<Checkup>, StoreError> {
+        let path = self.path.clone();
+        let found = self
+            .readers
+            .run(move |sql| checkup::look(sql, &path))
+            .await?;
+        Ok(Some(found))
     }
 
     async fn ping(&self) -> Result<(), StoreError> {
