@@ -157,7 +157,9 @@ pub(crate) fn of_fleet(estate: &Estate) -> Vec<Check> {
         COPIES.found(copies(estate)),
         SESSIONS.found(each(&|ward| match &ward.live.connection {
             Connection::Live => None,
-            connection => Some(connection.to_string()),
+            connection @ (Connection::Never { .. }
+            | Connection::Down { .. }
+            | Connection::CatchingUp) => Some(connection.to_string()),
         })),
         TOKENS.found(each(&|ward| token(ward.live.health.as_ref()?))),
         JOURNALS.found(each(&|ward| journal(ward.live.health.as_ref()?))),
