@@ -8,6 +8,7 @@ use crate::cli::commands::audit::AuditCommand;
 use crate::cli::commands::backup::BackupArgs;
 use crate::cli::commands::ca::CaCommand;
 use crate::cli::commands::differences::DifferencesArgs;
+use crate::cli::commands::doctor::DoctorArgs;
 use crate::cli::commands::key::KeyCommand;
 use crate::cli::commands::keystore::KeystoreCommand;
 use crate::cli::commands::recover::RecoverArgs;
@@ -86,6 +87,9 @@ pub enum Command {
     RecoveryKey(RecoveryKeyArgs),
     /// What agents know and a store that was restored from a backup does not; and going on.
     Recover(RecoverArgs),
+    /// Check every promise that can be checked now, and what goes wrong if nobody looks. Changes nothing; exits with 1 where
+    /// a promise is broken.
+    Doctor(DoctorArgs),
     /// What was asked, by whom.
     #[command(subcommand)]
     Audit(AuditCommand),
@@ -148,6 +152,7 @@ impl CommandLine {
             | Command::Differences(_)
             | Command::Backup(_)
             | Command::Recover(_)
+            | Command::Doctor(_)
             | Command::Audit(_) => None,
         }
     }

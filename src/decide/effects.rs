@@ -169,6 +169,17 @@ fn enabled_after_install(intent: &Intent) -> impl Iterator<Item = Step> {
     private_first(intent).rev().filter_map(set)
 }
 
+/// Of ordered steps, what may be run while nothing may be installed: all where none installs, else those in front that only
+/// reduce use.
+#[must_use]
+pub fn restricting(steps: Vec<Step>) -> Vec<Step> {
+    if !steps.iter().any(Step::needs_material) {
+        return steps;
+    }
+    let is_restricting = |step: &Step| matches!(step, Step::SetUsage { .. } | Step::Replace { .. });
+    steps.into_iter().take_while(is_restricting).collect()
+}
+
 /// By attributes that are set.
 fn set(intent: &Intent, found: &Found) -> Result<Vec<Step>, Obstacle> {
     if intent.want == Want::Active {

@@ -6,6 +6,7 @@
 
 pub mod backup;
 pub mod capabilities;
+pub mod doctor;
 pub mod error;
 pub mod extension;
 pub mod found;

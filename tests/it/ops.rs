@@ -3,6 +3,7 @@
 mod adopting;
 mod agents;
 mod changes;
+mod doctor;
 mod kek_rotation;
 mod keystores;
 mod lifecycle;
@@ -41,7 +42,7 @@ pub(crate) struct House {
     pub(crate) agents: Arc<Agents>,
     pub(crate) store: Arc<dyn Store>,
     pub(crate) vault: VaultId,
-    _dir: TempDir,
+    pub(crate) dir: TempDir,
 }
 
 /// A call by the administrator; `etag` as If-Match.
@@ -95,7 +96,7 @@ impl House {
             agents,
             store,
             vault: vault.value.vault.id,
-            _dir: dir,
+            dir,
         }
     }
 

@@ -4,6 +4,7 @@ pub mod audit;
 pub mod backup;
 pub mod ca;
 pub mod differences;
+pub mod doctor;
 pub mod found;
 pub mod key;
 pub mod keystore;

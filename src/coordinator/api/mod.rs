@@ -14,6 +14,7 @@ pub(crate) mod backup;
 pub(crate) mod body;
 pub(crate) mod capability_body;
 pub(crate) mod differences;
+pub(crate) mod doctor;
 pub(crate) mod etag;
 pub(crate) mod found;
 pub(crate) mod found_body;
@@ -133,6 +134,7 @@ fn extension_routes() -> Router<Api> {
             "/api/lockstep/v1/recovery",
             get(recovery::look).post(recovery::go_on),
         )
+        .route("/api/lockstep/v1/doctor", get(doctor::all))
         .route("/api/openapi.json", any(later))
         .route("/api/lockstep/v1/{noun}", any(later_noun))
 }

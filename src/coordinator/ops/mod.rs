@@ -17,6 +17,7 @@ pub mod commit;
 pub mod dates;
 pub mod differences;
 pub(crate) mod distribution;
+pub mod doctor;
 pub mod entropy;
 pub mod errors;
 pub mod fleet;

@@ -5,13 +5,16 @@
 
 pub mod sqlite;
 
+use std::collections::BTreeSet;
+
 use async_trait::async_trait;
 
 use crate::model::adoption::Ignored;
 use crate::model::audit::AuditEntry;
 use crate::model::desired::Instance;
 use crate::model::ids::{
-    Generation, KeyId, KeyVersionId, KeystoreId, OperationId, Revision, TemplateId, Term, VaultId,
+    Digest, Generation, KeyId, KeyVersionId, KeystoreId, OperationId, Revision, TemplateId, Term,
+    VaultId,
 };
 use crate::model::kek::{KekNumber, KekRotation};
 use crate::model::key::ManagedKey;
@@ -42,7 +45,7 @@ pub struct OperationRecord {
     /// The operation.
     pub id: OperationId,
     /// SHA-256 of method, path and body: another request under the same key is refused.
-    pub request: crate::model::ids::Digest,
+    pub request: Digest,
     /// The HTTP status it got.
     pub status: u16,
     /// What it was about, such as `key/<id>`: the answer is made afresh from it.
@@ -237,6 +240,29 @@ pub struct AdoptedId {
     pub key: KeyId,
 }
 
+/// What a look at the store itself found: its pages and references, its log, its disk. One snapshot.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Checkup {
+    /// The engine's complaints about the file, at most 100; empty: it is whole.
+    pub damage: Vec<String>,
+    /// Rows that refer to a row that is not there, at most 100, for people.
+    pub dangling: Vec<String>,
+    /// How many audit entries there are.
+    pub audit_entries: u64,
+    /// Number of the last audit entry; the same as their count where none was taken away.
+    pub audit_last: u64,
+    /// Digests of the intents in the audit log.
+    pub audited_intents: BTreeSet<Digest>,
+    /// Operations in the audit log.
+    pub audited: BTreeSet<OperationId>,
+    /// Operations that were answered, as far back as they are kept.
+    pub answered: BTreeSet<OperationId>,
+    /// Bytes that the store takes.
+    pub bytes: u64,
+    /// Bytes that are free on its disk.
+    pub free_bytes: u64,
+}
+
 /// The store. Reads give a consistent snapshot each; `commit` is the only way to change what is wanted.
 #[async_trait]
 pub trait Store: Send + Sync + std::fmt::Debug {
@@ -361,6 +387,11 @@ pub trait Store: Send + Sync + std::fmt::Debug {
     ) -> Result<Paged<AuditEntry>, StoreError>;
     /// A consistent copy as of now, which says of itself that it is one, in an open file without a name.
     async fn backup(&self, at: UnixMs) -> Result<std::fs::File, StoreError>;
+    /// Looks the store over, page by page, and changes nothing: takes a second for each few hundred MiB. `None` where the engine
+    /// has no such look.
+    async fn checkup(&self) -> Result<Option<Checkup>, StoreError> {
+        Ok(None)
+    }
     /// Proves that the store can write: a no-op commit.
     async fn ping(&self) -> Result<(), StoreError>;
 }

@@ -9,10 +9,11 @@ use crate::decide::agent::look::Why;
 use crate::decide::agent::record::{JournalRecord, Phase, Record};
 use crate::decide::agent::take::Writing;
 use crate::decide::agent::{Machine, Turn};
-use crate::decide::effects::{effects, met};
+use crate::decide::effects::{effects, met, restricting};
 use crate::model::desired::{Applied, Want};
 use crate::model::ids::KeyVersionId;
 use crate::model::job::{FailureKind, Ran, RunJob, TokenFailure, TokenJob};
+use crate::model::keystore::Health;
 use crate::model::observed::{Found, Proof};
 use crate::model::step::Step;
 
@@ -54,6 +55,7 @@ impl Machine {
     pub(crate) fn act(&mut self, turn: &mut Turn<'_>, version: KeyVersionId, found: Found) {
         self.believe(turn.began, version, found);
         let strategy = self.strategy_of(version);
+        let is_lost = self.token_health == Health::JournalLost;
         let Some(instance) = self.instances.get_mut(&version) else {
             return;
         };
@@ -77,12 +79,14 @@ impl Machine {
             carrying.gone = None;
         }
         let mut partial = false;
-        if steps.iter().any(Step::needs_material) && carrying.material.is_none() {
-            let restricting =
-                |step: &Step| matches!(step, Step::SetUsage { .. } | Step::Replace { .. });
-            steps = steps.into_iter().take_while(restricting).collect();
+        if steps.iter().any(Step::needs_material) && (is_lost || carrying.material.is_none()) {
+            steps = restricting(steps);
             if steps.is_empty() {
-                let trouble = no_material(carrying);
+                let trouble = if is_lost {
+                    quarantined()
+                } else {
+                    no_material(carrying)
+                };
                 return self.halt(version, trouble);
             }
             partial = true;
@@ -258,6 +262,16 @@ impl Machine {
 }
 
 /// Material is missing: because none came, or because what came was not taken.
+/// An agent without its journal does not know what it destroyed: nothing is installed until a person has looked.
+fn quarantined() -> Trouble {
+    Trouble::Failed(TokenFailure {
+        kind: FailureKind::Refused,
+        function: "quarantine".to_owned(),
+        rv: String::new(),
+        detail: Health::JournalLost.to_string(),
+    })
+}
+
 fn no_material(carrying: &Carrying) -> Trouble {
     match &carrying.envelope_refused {
         None => Trouble::NeedsMaterial,

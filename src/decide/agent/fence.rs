@@ -8,7 +8,7 @@ use crate::model::protocol::{GENERATION_JUMP_MAX, Refusal};
 
 /// What is to be done with an intent.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Verdict {
+pub enum Verdict {
     /// New: journal it.
     Take,
     /// The very one in the journal: report, or go on with it.
@@ -18,11 +18,8 @@ pub(crate) enum Verdict {
 }
 
 /// Compares an intent with the newest one taken for its instance.
-pub(crate) fn fence(
-    keystore: Option<KeystoreId>,
-    newest: Option<&Applied>,
-    intent: &Intent,
-) -> Verdict {
+#[must_use]
+pub fn fence(keystore: Option<KeystoreId>, newest: Option<&Applied>, intent: &Intent) -> Verdict {
     if keystore != Some(intent.keystore) {
         return Verdict::Refuse(Refusal::WrongKeystore {
             wanted: intent.keystore,
@@ -57,7 +54,8 @@ pub(crate) fn fence(
 
 /// Whether an intent is taken while the token is in this state. What restricts is taken, and carried out later, wherever the
 /// token may still be ours; nothing is taken for a token that is known to be another.
-pub(crate) const fn admits(health: &Health, want: Want) -> bool {
+#[must_use]
+pub const fn admits(health: &Health, want: Want) -> bool {
     match health {
         Health::Ok
         | Health::Starting

@@ -15,7 +15,7 @@
 //! out, and only durable records get there: so R4 holds by construction.
 
 mod carry;
-mod fence;
+pub mod fence;
 mod health;
 mod instance;
 pub mod io;

@@ -8,6 +8,7 @@ use async_trait::async_trait;
 use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair as _};
 use tokio::sync::watch;
 
+use lockstep::clock;
 use lockstep::coordinator::ops::fleet::{Fleet, FleetError, LiveKeystore};
 use lockstep::coordinator::store::Store;
 use lockstep::decide::found::record;
@@ -45,6 +46,9 @@ pub(crate) struct Agent {
     pub(crate) strays: Vec<Stray>,
     /// Changes what it says of one before it is signed.
     pub(crate) examined: fn(&mut AdoptionRecord),
+    /// Changes what it says of itself.
+    pub(crate) described: fn(&mut Description),
+    pub(crate) health: Health,
     identity: Ed25519KeyPair,
 }
 
@@ -112,6 +116,8 @@ impl Agents {
             loses: |_| {},
             strays: Vec::new(),
             examined: |_| {},
+            described: |_| {},
+            health: Health::Ok,
             identity: Ed25519KeyPair::generate().unwrap(),
         };
         self.known.lock().unwrap().insert(name.to_owned(), agent);
@@ -233,12 +239,14 @@ impl Fleet for Agents {
 
     fn live(&self, keystore: KeystoreId, version: KeyVersionId) -> Live {
         let report = self.of(keystore, |agent| {
-            (agent.is_up, agent.held.get(&version).cloned())
+            let health = agent.is_up.then(|| agent.health.clone());
+            (health, agent.held.get(&version).cloned())
         });
-        let (is_up, report) = report.unwrap_or((false, None));
+        let (health, report) = report.unwrap_or((None, None));
+        let is_up = health.is_some();
         Live {
             connection: line(is_up),
-            health: is_up.then_some(Health::Ok),
+            health,
             report: report.filter(|_| is_up),
             look_age_ms: 1,
             fresh_for_ms: 34_000,
@@ -259,7 +267,9 @@ impl Fleet for Agents {
         let strays = strays.into_iter().flatten();
         LiveKeystore {
             connection: line(is_up),
-            health: is_up.then_some(Health::Ok),
+            health: self
+                .of(keystore, |agent| agent.health.clone())
+                .filter(|_| is_up),
             description: told.map(|(_, description)| Arc::new(description)),
             // An agent that has not scanned since an adoption still tells of it: so do these, always.
             unmanaged: strays.flat_map(|stray| stray.objects).collect(),
@@ -294,7 +304,7 @@ fn line(is_up: bool) -> Connection {
 }
 
 fn describe(agent: &Agent) -> Description {
-    Description {
+    let mut description = Description {
         keystore: agent.id,
         epoch: Epoch(1),
         version: "0".to_owned(),
@@ -308,8 +318,10 @@ fn describe(agent: &Agent) -> Description {
         accepted: agent.accepted.clone(),
         health: Health::Ok,
         journal_records: 0,
-        clock: UnixMs(0),
-    }
+        clock: clock::unix_ms(),
+    };
+    (agent.described)(&mut description);
+    description
 }
 
 fn generate(

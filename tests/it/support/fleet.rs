@@ -431,6 +431,22 @@ impl Fleet {
         });
     }
 
+    /// The doctor finds no promise broken, by the command line, in words and for programs; gives what it told.
+    pub fn keeps_its_promises(&self) -> Value {
+        let doctor = |form: &[&str]| {
+            let mut command = Command::new(env!("CARGO_BIN_EXE_lockstep"));
+            let told = command.args(["--url", &self.url, "--token-file"]);
+            let told = told.arg(self.dir.join("admin.token")).arg("doctor");
+            said(&told.args(form).output().unwrap())
+        };
+        let words = doctor(&[]);
+        assert!(words.starts_with("CHECK"), "{words}");
+        assert!(!words.contains("violated"), "{words}");
+        let told: Value = serde_json::from_str(&doctor(&["--json"])).unwrap();
+        assert!(told["checks"].as_array().unwrap().len() >= 20, "{told:#}");
+        told
+    }
+
     /// Waits until a difference with that reason is told; gives the status.
     pub fn difference(&self, key: &str, keystore: &str, reason: &str) -> Value {
         self.until(&format!("{reason} on {keystore}"), || {

@@ -109,6 +109,7 @@ fn a_rotation_goes_on_whoever_is_killed() {
         activate(&fleet, key);
     }
     keys.iter().for_each(|key| fleet.in_step(key));
+    fleet.keeps_its_promises();
     check_copies(&mut fleet, &keys, kek);
 }
 

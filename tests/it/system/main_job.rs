@@ -70,6 +70,7 @@ fn a_key_lives_where_it_is_wanted_and_only_while_it_is() {
     assert!(!listed(&fleet, "dallas", "-1"));
     let again = fleet.change("POST", &key, "/activate", &Value::Null);
     assert_eq!((again.status, again.code()), (409, "state_conflict"));
+    fleet.keeps_its_promises();
 }
 
 #[test]

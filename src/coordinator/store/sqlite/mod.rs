@@ -10,6 +10,7 @@
 
 pub mod adoption;
 pub mod change;
+pub mod checkup;
 pub mod delete;
 pub mod failure;
 pub mod instance;
@@ -38,7 +39,8 @@ use crate::coordinator::store::sqlite::change::Encoded;
 use crate::coordinator::store::sqlite::reader::Readers;
 use crate::coordinator::store::sqlite::writer::{Answer, Work, Writer};
 use crate::coordinator::store::{
-    AdoptedId, Change, InstanceRow, KeyFilter, OperationRecord, Page, Paged, Store, StoreError,
+    AdoptedId, Change, Checkup, InstanceRow, KeyFilter, OperationRecord, Page, Paged, Store,
+    StoreError,
 };
 use crate::model::adoption::Ignored;
 use crate::model::audit::AuditEntry;
@@ -487,6 +489,12 @@ impl Store for SqliteStore {
         let source = self.path.clone();
         let made = tokio::task::spawn_blocking(move || restored::copy(&source, at, backup));
         made.await.map_err(|gone| failure::unavailable(&gone))?
+    }
+
+    async fn checkup(&self) -> Result<Option<Checkup>, StoreError> {
+        let path = self.path.clone();
+        let found = self.read(move |sql| checkup::look(sql, &path)).await?;
+        Ok(Some(found))
     }
 
     async fn ping(&self) -> Result<(), StoreError> {

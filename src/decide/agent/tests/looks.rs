@@ -473,6 +473,27 @@ fn a_lost_journal_is_quarantined_and_may_only_restrict() {
     assert_eq!(world.machine.health(), Health::JournalLost);
 }
 
+/// The store was restored too, or a coordinator went by what it had read long ago: it wants a key deactivated here that this
+/// agent destroyed and does not remember.
+#[test]
+fn nothing_is_installed_in_quarantine() {
+    let mut world = World::with_journal(Vec::<JournalRecord>::new());
+    world.go(Input::Tick);
+    world.open(STREAM, 1, None);
+    assert_eq!(world.last_health(), Health::JournalLost);
+    world.send_with_material(&intent(1, 2, Want::Deactivated));
+    assert_eq!(world.on_token(1), "");
+    let Progress::Failed(failure) = world.report(1).progress else {
+        panic!("{:?}", world.report(1));
+    };
+    assert_eq!(failure.function, "quarantine");
+    // Half a pair is not made whole, and not taken away either.
+    world.token.add(ObjectClass::Public, &cka_id(2), "key-2", 2);
+    world.token.objects[0].usage = UsageSet::of(&[Usage::Verify]);
+    world.send_with_material(&intent(2, 2, Want::Deactivated));
+    assert_eq!(world.on_token(2), "public key none");
+}
+
 #[test]
 fn token_troubles_have_their_names_and_restrictions_wait_for_its_return() {
     for (kind, health) in [
