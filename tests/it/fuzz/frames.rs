@@ -166,9 +166,18 @@ fn reads<M: DeserializeOwned + Serialize + Debug>(mut pipe: &[u8]) {
     }
 }
 
+/// A change in the first frame's body, with its length put right.
+fn edit(bytes: &mut Vec<u8>, _anywhere: u64, change: &mut dyn FnMut(&mut Vec<u8>)) {
+    let mut body = bytes.split_off(bytes.len().min(4));
+    change(&mut body);
+    *bytes = (body.len() as u32).to_be_bytes().to_vec();
+    bytes.extend(body);
+}
+
 #[test]
 fn what_the_agent_reads_of_a_module_host() {
     Target::new("answers", answers(), reads::<Answer>)
+        .editing(edit)
         .cases(4000)
         .run();
 }
@@ -176,6 +185,7 @@ fn what_the_agent_reads_of_a_module_host() {
 #[test]
 fn what_a_module_host_reads_of_the_agent() {
     Target::new("requests", requests(), reads::<Request>)
+        .editing(edit)
         .cases(4000)
         .run();
 }

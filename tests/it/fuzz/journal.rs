@@ -86,6 +86,51 @@ fn the_file_is_read_or_refused() {
     .run();
 }
 
+/// A change in one value of one record, which stays JSON.
+fn edit(bytes: &mut Vec<u8>, place: u64, change: &mut dyn FnMut(&mut Vec<u8>)) {
+    let mut lines: Vec<Vec<u8>> = bytes
+        .split(|byte| *byte == b'\n')
+        .map(<[u8]>::to_vec)
+        .collect();
+    let count = lines.len() as u64;
+    let line = &mut lines[(place % count) as usize];
+    match serde_json::from_slice::<Value>(line) {
+        Err(_) => change(line),
+        Ok(mut value) => {
+            edit_value(&mut value, place / count, change);
+            *line = serde_json::to_vec(&value).unwrap();
+        }
+    }
+    *bytes = lines.join(&b'\n');
+}
+
+fn edit_value(value: &mut Value, place: u64, change: &mut dyn FnMut(&mut Vec<u8>)) {
+    let mut inner: Vec<&mut Value> = match value {
+        Value::Array(items) => items.iter_mut().collect(),
+        Value::Object(fields) => fields.values_mut().collect(),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => Vec::new(),
+    };
+    let count = inner.len() as u64;
+    if count > 0 {
+        return edit_value(inner[(place % count) as usize], place / count, change);
+    }
+    let mut bytes = match value {
+        Value::Number(number) => number.as_u64().unwrap_or(0).to_be_bytes().to_vec(),
+        Value::String(text) => text.clone().into_bytes(),
+        Value::Null | Value::Bool(_) | Value::Array(_) | Value::Object(_) => Vec::new(),
+    };
+    change(&mut bytes);
+    *value = match value {
+        Value::Number(_) => {
+            let number = bytes
+                .iter()
+                .fold(0_u64, |number, byte| number << 8 | u64::from(*byte));
+            number.into()
+        }
+        _ => String::from_utf8_lossy(&bytes).into(),
+    };
+}
+
 #[test]
 fn records_with_checksums_that_fit_are_taken_or_refused() {
     let lines: Vec<Vec<u8>> = records()
@@ -105,6 +150,7 @@ fn records_with_checksums_that_fit_are_taken_or_refused() {
             recover(contents.records);
         }
     })
+    .editing(edit)
     .cases(4000)
     .run();
 }

@@ -105,8 +105,15 @@ pub struct Target<'c> {
     name: &'c str,
     seeds: Vec<Vec<u8>>,
     cases: u32,
-    check: Box<dyn Fn(&[u8]) + 'c>,
+    edit: Edit,
+    check: Check<'c>,
 }
+
+type Check<'c> = Box<dyn Fn(&[u8]) + 'c>;
+
+/// Makes a change somewhere inside an input, which the number chooses, so that what is around it still fits: lengths,
+/// checksums. Otherwise most changes would be noticed at the door.
+pub type Edit = fn(&mut Vec<u8>, u64, &mut dyn FnMut(&mut Vec<u8>));
 
 impl<'c> Target<'c> {
     /// With good inputs to begin with, beside those of its corpus.
@@ -115,6 +122,7 @@ impl<'c> Target<'c> {
             name,
             seeds,
             cases: CASES,
+            edit: |bytes, _anywhere, change| change(bytes),
             check: Box::new(check),
         }
     }
@@ -122,6 +130,12 @@ impl<'c> Target<'c> {
     /// For checks that are quicker or slower than most.
     pub fn cases(mut self, cases: u32) -> Self {
         self.cases = cases;
+        self
+    }
+
+    /// For inputs with lengths or checksums inside. One change in four is made without regard to them.
+    pub fn editing(mut self, edit: Edit) -> Self {
+        self.edit = edit;
         self
     }
 
@@ -157,10 +171,15 @@ impl<'c> Target<'c> {
     fn search(&self) -> Option<(String, Vec<u8>)> {
         let cases = std::env::var("LOCKSTEP_FUZZ_CASES")
             .map_or(self.cases, |cases| cases.parse().expect("a number"));
-        let changed = (any::<Index>(), vec(change(), 1..8)).prop_map(|(seed, changes)| {
+        let changes = vec((any::<u64>(), change()), 1..8);
+        let changed = (any::<Index>(), changes).prop_map(|(seed, changes)| {
             let mut bytes = self.seeds[seed.index(self.seeds.len())].clone();
-            for change in &changes {
-                apply(&mut bytes, change, &self.seeds);
+            for (place, change) in &changes {
+                let mut act = |part: &mut Vec<u8>| apply(part, change, &self.seeds);
+                match place % 4 {
+                    0 => act(&mut bytes),
+                    _ => (self.edit)(&mut bytes, place / 4, &mut act),
+                }
             }
             bytes
         });
