@@ -127,7 +127,9 @@ fn edit_value(value: &mut Value, place: u64, change: &mut dyn FnMut(&mut Vec<u8>
                 .fold(0_u64, |number, byte| number << 8 | u64::from(*byte));
             number.into()
         }
-        _ => String::from_utf8_lossy(&bytes).into(),
+        Value::Null | Value::Bool(_) | Value::String(_) | Value::Array(_) | Value::Object(_) => {
+            String::from_utf8_lossy(&bytes).into()
+        }
     };
 }
 

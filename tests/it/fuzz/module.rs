@@ -186,7 +186,7 @@ fn whatever_a_module_answers_is_an_outcome() {
     for job in 0..jobs(&[]).len() {
         let job = u8::try_from(job).unwrap();
         for every in [3, 17, 61] {
-            let lie = |at: usize| (at % every == 0).then_some((at * 31 % 256) as u8);
+            let lie = |at: usize| at.is_multiple_of(every).then_some((at * 31 % 256) as u8);
             let tape = (0..1500).map(|at| lie(at).unwrap_or(0));
             seeds.push([job].into_iter().chain(tape).collect());
         }
