@@ -24,6 +24,7 @@ pub(crate) fn body(found: &Capabilities, lost: &[String]) -> rest::Pkcs11Capabil
         duplicates: found.duplicates,
         atomic_set: found.atomic_set,
         sessions: found.sessions,
+        label_chars: found.label_chars,
         kinds: found
             .kinds
             .iter()

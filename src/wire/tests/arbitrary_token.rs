@@ -18,7 +18,7 @@ pub(crate) fn capabilities() -> impl Strategy<Value = Capabilities> {
         (
             oaep_hashes(),
             select(Duplicates::ALL.to_vec()),
-            any::<u32>(),
+            any::<[u32; 2]>(),
         ),
         (any::<[bool; 6]>(), of(any::<bool>())),
         vec(kind_capabilities(), 0..3),
@@ -26,7 +26,7 @@ pub(crate) fn capabilities() -> impl Strategy<Value = Capabilities> {
         .prop_map(
             |(
                 (trials, mechanisms, rfc5649),
-                (oaep_hashes, duplicates, sessions),
+                (oaep_hashes, duplicates, [sessions, label_chars]),
                 ([cbc_pad, copyable, modifiable, digest_key, copy, atomic_set], unextractable),
                 kinds,
             )| Capabilities {
@@ -43,6 +43,7 @@ pub(crate) fn capabilities() -> impl Strategy<Value = Capabilities> {
                 duplicates,
                 atomic_set,
                 sessions,
+                label_chars,
                 kinds,
             },
         )
