@@ -1,8 +1,11 @@
-//! What the process denies itself and others: no core dumps, no debuggers, no files that others can read.
+//! What the process denies itself and others: no core dumps, no debuggers, no files that others can read,
+//! and where it can no memory in the swap.
 
 use rustix::fs::Mode;
 use rustix::io::Errno;
 use rustix::process::{DumpableBehavior, Resource, Rlimit};
+
+use crate::keystore::host::memory;
 
 /// Closes the process off. Called before any secret is read.
 ///
@@ -17,5 +20,7 @@ pub fn close_off() -> Result<(), Errno> {
             current: Some(0),
             maximum: Some(0),
         },
-    )
+    )?;
+    memory::lock();
+    Ok(())
 }

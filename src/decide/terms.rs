@@ -171,6 +171,7 @@ fn strategy_lost(
             | Regression::CopyFixed
             | Regression::AtomicSet
             | Regression::Duplicates
+            | Regression::Label(_)
             | Regression::Kind(_)
             | Regression::Size(..)
             | Regression::Unwrap { .. } => false,
@@ -262,6 +263,7 @@ fn touches(
         | Regression::CopyFixed
         | Regression::AtomicSet
         | Regression::Duplicates
+        | Regression::Label(_)
         | Regression::Kind(_)
         | Regression::Size(..)
         | Regression::Unwrap { .. }

@@ -6,9 +6,10 @@ use crate::model::desired::{ObjectPlan, Want};
 use crate::model::key::{Algorithm, KeySpec, Usage, UsageSet};
 use crate::model::keystore::{OaepHash, Routes, Wrapping};
 use crate::model::observed::ObjectClass;
+use crate::model::text::{LABEL_CHARS_MAX, Label};
 
 /// Version of the trials. A report of another version is not compared with ours.
-pub const TRIALS: u32 = 3;
+pub const TRIALS: u32 = 4;
 
 /// Most mechanism numbers that are kept of a token.
 pub const MECHANISMS_MAX: usize = 2_048;
@@ -44,12 +45,20 @@ pub struct Capabilities {
     pub atomic_set: bool,
     /// PKCS#11 sessions that could be open at once, tried up to [`SESSIONS_TRIED`].
     pub sessions: u32,
+    /// Longest label that reads back exactly as it was given, characters, tried up to [`LABEL_CHARS_MAX`] with every character
+    /// that labels may hold; 0: not tried.
+    #[serde(default)]
+    pub label_chars: u32,
     /// By algorithm, those that can be made.
     pub kinds: Vec<KindCapabilities>,
 }
 
 /// How many PKCS#11 sessions a probe opens at most.
 pub const SESSIONS_TRIED: u32 = 16;
+
+/// [`LABEL_CHARS_MAX`], as a number of trials.
+#[expect(clippy::as_conversions, reason = "255, in a constant")]
+pub const LABEL_TRIED: u32 = LABEL_CHARS_MAX as u32;
 
 /// What a second object with the CKA_ID, class and label of another does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -156,6 +165,7 @@ pub enum FlagChange {
     /// It reads back as set; there is no operation to try it by.
     ReadBack,
     /// It reads back as set, and the operation works all the same.
+    #[serde(rename = "accepted_not_enforced")]
     NotEnforced,
     /// The token did not change it.
     Refused,
@@ -243,6 +253,7 @@ impl Capabilities {
             duplicates: Duplicates::Allowed,
             atomic_set: true,
             sessions: SESSIONS_TRIED,
+            label_chars: LABEL_TRIED,
             kinds: KindCapabilities::best(),
         }
     }
@@ -266,6 +277,14 @@ impl Capabilities {
             wrappings: Wrapping::ALL.into_iter().filter(works).collect(),
             oaep_hashes: self.oaep_hashes.clone(),
         }
+    }
+
+    /// Whether an object of the token can bear that label, nothing cut. What was not tried is left to the token.
+    #[must_use]
+    pub fn holds(&self, label: &Label) -> bool {
+        self.label_chars == 0
+            || u32::try_from(label.as_str().chars().count())
+                .is_ok_and(|chars| chars <= self.label_chars)
     }
 
     /// Whether the token is known to take keys of this size.

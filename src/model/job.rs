@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::model::bounded;
 use crate::model::capabilities::Capabilities;
 use crate::model::desired::ObjectPlan;
 use crate::model::ids::KeyVersionId;
@@ -150,7 +151,9 @@ pub enum TokenAnswer {
     Found(Found),
     /// To `Survey`: in the order of the plans, at least the first and as many as there was time for. None: not exactly the
     /// plan's objects were met, or the plan was refused; such a one is to be inspected.
-    Surveyed(Vec<Option<Found>>),
+    Surveyed(
+        #[serde(deserialize_with = "bounded::list::<_, _, SURVEY_PLANS_MAX>")] Vec<Option<Found>>,
+    ),
     /// To `Run`.
     Ran(Box<Ran>),
     /// To `Generate`.
@@ -187,6 +190,7 @@ pub struct Prepared {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Slice {
     /// Objects of key classes, but the agent's own.
+    #[serde(deserialize_with = "bounded::list::<_, _, INVENTORY_OBJECTS_MAX>")]
     pub objects: Vec<ObjectFacts>,
     /// Objects whose attributes could not be read.
     pub unreadable: u32,

@@ -7,6 +7,7 @@
 
 pub mod adoption;
 pub mod audit;
+pub mod bounded;
 pub mod canonical;
 pub mod capabilities;
 pub mod desired;

@@ -33,6 +33,8 @@ pub enum Regression {
     AtomicSet,
     /// A second key with one CKA_ID leaves the first.
     Duplicates,
+    /// Labels of so many characters.
+    Label(u32),
     /// Keys of an algorithm.
     Kind(Algorithm),
     /// Keys of one size, in bits.
@@ -74,6 +76,7 @@ impl Regression {
             Self::CopyFixed => "keys that cannot be changed, made by others, cannot be disabled",
             Self::AtomicSet => "a change that fails half-way leaves a half: the next look tells",
             Self::Duplicates => "a key made with the id of another takes its place without a word",
+            Self::Label(_) => "keys with longer labels cannot be installed there again",
             Self::Kind(_) | Self::Size(..) => {
                 "such keys stay as they are and cannot be installed there again"
             }
@@ -124,6 +127,7 @@ impl Regression {
             | Self::CopyFixed
             | Self::AtomicSet
             | Self::Duplicates
+            | Self::Label(_)
             | Self::Kind(_)
             | Self::Size(..) => self.to_string(),
         }
@@ -150,6 +154,7 @@ impl Regression {
             | Self::CopyFixed
             | Self::AtomicSet
             | Self::Duplicates
+            | Self::Label(_)
             | Self::Kind(_)
             | Self::Size(..) => "not any more",
         };
@@ -171,6 +176,7 @@ impl fmt::Display for Regression {
             Self::CopyFixed => f.write_str("C_CopyObject of what cannot be changed"),
             Self::AtomicSet => f.write_str("attributes are set all or none"),
             Self::Duplicates => f.write_str("a second key with one CKA_ID leaves the first"),
+            Self::Label(chars) => write!(f, "labels of {chars} characters"),
             Self::Kind(algorithm) => write!(f, "{} keys", algorithm.name()),
             Self::Size(algorithm, bits) => write!(f, "{} keys of {bits} bits", algorithm.name()),
             Self::Unwrap { algorithm, was, is } => write!(
@@ -223,6 +229,11 @@ impl Capabilities {
             (Regression::CopyFixed, self.copy_fixed, now.copy_fixed),
             (Regression::AtomicSet, self.atomic_set, now.atomic_set),
             (Regression::Duplicates, keeps(self), keeps(now)),
+            (
+                Regression::Label(self.label_chars),
+                true,
+                now.label_chars >= self.label_chars,
+            ),
         ];
         let of_all = abilities
             .into_iter()

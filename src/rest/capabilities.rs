@@ -39,6 +39,9 @@ pub struct Pkcs11Capabilities {
     pub atomic_set: bool,
     /// PKCS#11 sessions that could be open at once.
     pub sessions: u32,
+    /// Longest label that the token keeps exactly, characters; 0: not tried.
+    #[serde(default)]
+    pub label_chars: u32,
     /// By algorithm; one that is missing cannot be made there.
     pub kinds: Vec<KindCapabilities>,
     /// All mechanism numbers that the token lists.

@@ -24,6 +24,7 @@ impl From<Capabilities> for v1::Capabilities {
             duplicates: v1::Duplicates::from(capabilities.duplicates).into(),
             atomic_set: capabilities.atomic_set,
             sessions: capabilities.sessions,
+            label_chars: capabilities.label_chars,
             kinds: capabilities.kinds.into_iter().map(Into::into).collect(),
         }
     }
@@ -48,6 +49,7 @@ impl TryFrom<v1::Capabilities> for Capabilities {
             duplicates: word::<v1::Duplicates, _>(raw.duplicates, "duplicates")?,
             atomic_set: raw.atomic_set,
             sessions: raw.sessions,
+            label_chars: raw.label_chars,
             kinds: list(raw.kinds, KINDS_MAX, "kinds")?,
         })
     }

@@ -3,6 +3,10 @@
 /// Largest gRPC message either side takes, bytes. [`UNMANAGED_OBJECTS_MAX`] objects with ordinary labels fit.
 pub const MESSAGE_BYTES_MAX: usize = 8 * 1024 * 1024;
 
+/// Most parts of one message: texts, byte strings and messages inside it, at whatever depth. The largest inventory has some
+/// 150,000. Two bytes are a part that takes 150 to 400 in memory: without this bound 8 MiB would become more than 1 GiB.
+pub const PARTS_MAX: usize = 400_000;
+
 /// Most objects in one `Unmanaged` frame, which always carries all of them.
 pub const UNMANAGED_OBJECTS_MAX: usize = 20_000;
 

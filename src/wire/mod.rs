@@ -16,11 +16,13 @@
 //! | `report` | `Report`, `Progress`, `TokenFailure` |
 //! | `down`, `up` | the frames of the session |
 //! | `adoption` | `Examine`, signed adoption records |
+//! | `codec` | bytes to and from generated messages; refuses bytes that would take more memory than any real message |
 //! | `calls` | requests and answers of `Generate`, `Rewrap`, `TransportKey`, `Prove` |
 
 pub mod adoption;
 pub mod calls;
 mod capabilities;
+pub mod codec;
 pub mod desired;
 pub mod down;
 pub mod invalid;

@@ -49,6 +49,23 @@ async fn a_pin_that_came_through_a_pipe_outlives_the_module_host_and_not_in_memo
             words.contains(&"0") && !words.contains(&"unlimited"),
             "{core:?}"
         );
+        let locked = limits
+            .lines()
+            .find(|line| line.starts_with("Max locked memory"));
+        let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+        let held = status
+            .lines()
+            .find(|line| line.starts_with("VmLck:"))
+            .unwrap();
+        if locked.unwrap().contains("unlimited") {
+            assert!(!held.contains(" 0 kB"), "{held}");
+        } else {
+            assert!(
+                agent.log().contains("memory may be swapped"),
+                "{}",
+                agent.log()
+            );
+        }
     }
     let mut wanted = Secrets::default();
     let pin = std::fs::read(&agent.token.pin_file).unwrap();

@@ -399,6 +399,7 @@ fn the_probe_finds_what_softhsm_can_do() {
     assert_eq!(found.unextractable, Some(true));
     assert_eq!(found.duplicates, Duplicates::Allowed);
     assert!(found.atomic_set);
+    assert_eq!(found.label_chars, 255);
     assert_eq!(found.sessions, SESSIONS_TRIED);
     for kind in &found.kinds {
         assert_eq!(kind.unwrap, Unwrap::Honest, "{kind:?}");

@@ -185,7 +185,7 @@ impl Pair {
 
 fn capability_table(makes: &BTreeMap<Kind, Capabilities>) -> String {
     type Tell = fn(&Capabilities) -> String;
-    let told: [(&str, Tell); 12] = [
+    let told: [(&str, Tell); 13] = [
         ("RFC 5649", |can| {
             can.rfc5649
                 .map_or("none".to_owned(), |number| format!("{number:#x}"))
@@ -204,6 +204,7 @@ fn capability_table(makes: &BTreeMap<Kind, Capabilities>) -> String {
         ("C_CopyObject", |can| yes(can.copy)),
         ("same CKA_ID", |can| can.duplicates.name().to_owned()),
         ("sets all or none", |can| yes(can.atomic_set)),
+        ("labels kept whole", |can| can.label_chars.to_string()),
         ("install", |can| by_kind(can, |kind| kind.unwrap.name())),
         ("disabled by", |can| {
             by_kind(can, |kind| {

@@ -47,6 +47,7 @@ fn page(keystore: &Keystore) -> String {
         ("Same id twice", duplicates(can.duplicates).to_owned()),
         ("Changes", changes(can).to_owned()),
         ("Sessions", format!("{} at once", can.sessions)),
+        ("Labels", labels(can)),
     ]);
     let mut table = Table::new(&["KEYS", "BITS", "INSTALLED", "DISABLED BY", "TRIED"]);
     for one in &can.kinds {
@@ -111,6 +112,13 @@ const fn changes(can: &Pkcs11Capabilities) -> &'static str {
         (true, false) => "attributes are set all or none; no copies",
         (false, true) => "attributes are set one by one; copies can be made",
         (false, false) => "attributes are set one by one; no copies",
+    }
+}
+
+fn labels(can: &Pkcs11Capabilities) -> String {
+    match can.label_chars {
+        0 => "not tried".to_owned(),
+        most => format!("up to {most} characters of A-Z a-z 0-9 . _ - / and spaces"),
     }
 }
 

@@ -26,6 +26,7 @@ pub(crate) fn body(found: &Capabilities, lost: &[Regression]) -> rest::Pkcs11Cap
         duplicates: found.duplicates,
         atomic_set: found.atomic_set,
         sessions: found.sessions,
+        label_chars: found.label_chars,
         kinds: found
             .kinds
             .iter()

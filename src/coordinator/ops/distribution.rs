@@ -25,6 +25,10 @@ impl Ops {
         let Some(theirs) = self.known_capabilities(target) else {
             return Ok(None);
         };
+        if let Some(reason) = label_cut(&theirs, key) {
+            let code = "label_too_long";
+            return Ok(Some(NoWay { code, reason }));
+        }
         if let Some(reason) = not_taken(&theirs, key) {
             let code = "not_supported_by_token";
             return Ok(Some(NoWay { code, reason }));
@@ -50,9 +54,42 @@ impl Ops {
         }))
     }
 
+    /// Refuses a label that one of these keystores could not keep whole.
+    ///
+    /// # Errors
+    /// `Invalid` of the field `label` with `label_too_long`.
+    pub(crate) async fn check_label_fits(
+        &self,
+        key: &ManagedKey,
+        keystores: impl IntoIterator<Item = &KeystoreId>,
+    ) -> Result<(), OpsError> {
+        for keystore in keystores {
+            let theirs = self.known_capabilities(*keystore);
+            let Some(reason) = theirs.and_then(|theirs| label_cut(&theirs, key)) else {
+                continue;
+            };
+            let record = self.store.keystore(*keystore).await?;
+            let name = record.map_or_else(|| keystore.to_string(), |record| record.name);
+            let message = format!("keystore {name:?}: {reason}");
+            return Err(OpsError::invalid("label", "label_too_long", message));
+        }
+        Ok(())
+    }
+
     fn known_capabilities(&self, keystore: KeystoreId) -> Option<Capabilities> {
         self.fleet.description(keystore)?.capabilities.clone()
     }
+}
+
+fn label_cut(theirs: &Capabilities, key: &ManagedKey) -> Option<String> {
+    let chars = key.label.as_str().chars().count();
+    (!theirs.holds(&key.label)).then(|| {
+        let most = theirs.label_chars;
+        format!(
+            "the token keeps labels of at most {most} characters whole, {:?} has {chars}",
+            key.label.as_str()
+        )
+    })
 }
 
 fn not_taken(theirs: &Capabilities, key: &ManagedKey) -> Option<String> {

@@ -95,7 +95,7 @@ impl Ops {
     /// Makes a key on an internal keystore of the vault.
     ///
     /// # Errors
-    /// `Invalid`, `Taken`, `NoInternalKeystore`, `AgentUnreachable`, and `Refused` with `birth_record` where what the agent
+    /// `Invalid`, also for a label that a target cannot keep whole, `Taken`, `NoInternalKeystore`, `AgentUnreachable`, and `Refused` with `birth_record` where what the agent
     /// gave is not what was asked.
     pub async fn key_create(&self, call: &Call, new: KeyNew) -> Result<Done<KeyView>, OpsError> {
         call.authorise(Permission::KeyGenerate, Some(new.vault))?;
@@ -115,6 +115,7 @@ impl Ops {
             .await?;
         key.targets = targets.iter().map(|record| record.id).collect();
         self.check_targets(key.targets.len())?;
+        self.check_label_fits(&key, &key.targets).await?;
         let internal = self.internal_keystores(vault.id).await?;
         let copy = self.generate(&vault, &internal, &key).await?;
         key.fingerprint = Some(copy.birth.body.fingerprint);
@@ -225,6 +226,10 @@ impl Ops {
             }
             if key.label != before.label {
                 self.check_label_free(&key).await?;
+                self.check_label_fits(&key, &key.targets).await?;
+            } else {
+                let new = key.targets.difference(&before.targets);
+                self.check_label_fits(&key, new).await?;
             }
             let draft = self.change_draft(call, action, &before, &mut key).await?;
             match self.commit(call, draft).await {

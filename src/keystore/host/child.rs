@@ -16,6 +16,7 @@ use tokio::signal::unix::SignalKind;
 
 use crate::keystore::Keystore;
 use crate::keystore::host::frame::{self, FrameError};
+use crate::keystore::host::memory;
 use crate::keystore::host::protocol::{Answer, Request, Setup};
 use crate::model::job::{TokenAnswer, TokenFailure, TokenOutcome};
 
@@ -153,6 +154,7 @@ fn close_off() -> Result<(), ChildError> {
     };
     rustix::process::setrlimit(Resource::Core, nothing)?;
     rustix::thread::set_name(PROCESS_NAME)?;
+    memory::lock();
     Ok(())
 }
 

@@ -112,8 +112,10 @@ pub fn read<T: DeserializeOwned>(pipe: &mut impl Read) -> Result<Option<T>, Fram
     if let Some(rest) = header.get_mut(begun..) {
         pipe.read_exact(rest).map_err(FrameError::Pipe)?;
     }
-    let mut body = Zeroizing::new(vec![0_u8; length_in(header)?]);
-    pipe.read_exact(&mut body).map_err(FrameError::Pipe)?;
+    let length = length_in(header)?;
+    let mut body = Zeroizing::new(Vec::with_capacity(length.min(SETUP_BYTES_MAX)));
+    let mut rest = pipe.take(u64::try_from(length).unwrap_or(u64::MAX));
+    whole(rest.read_to_end(&mut body), length)?;
     decode(&body).map(Some)
 }
 
@@ -132,9 +134,21 @@ pub async fn receive<T: DeserializeOwned>(
     if let Some(rest) = header.get_mut(begun..) {
         pipe.read_exact(rest).await.map_err(FrameError::Pipe)?;
     }
-    let mut body = vec![0_u8; length_in(header)?];
-    pipe.read_exact(&mut body).await.map_err(FrameError::Pipe)?;
+    let length = length_in(header)?;
+    let mut body = Vec::with_capacity(length.min(SETUP_BYTES_MAX));
+    let mut rest = pipe.take(u64::try_from(length).unwrap_or(u64::MAX));
+    whole(rest.read_to_end(&mut body).await, length)?;
     decode(&body).map(Some)
+}
+
+/// A body grows with what comes, not with what its length says. One with a PIN fits the room that it begins with, so that it
+/// is never moved.
+fn whole(came: io::Result<usize>, length: usize) -> Result<(), FrameError> {
+    match came {
+        Ok(bytes) if bytes == length => Ok(()),
+        Ok(_) => Err(FrameError::Pipe(io::ErrorKind::UnexpectedEof.into())),
+        Err(error) => Err(FrameError::Pipe(error)),
+    }
 }
 
 #[cfg(test)]

@@ -21,6 +21,7 @@ pub mod child;
 pub mod frame;
 pub mod handle;
 pub mod line;
+pub mod memory;
 pub mod protocol;
 pub mod refused_pin;
 pub mod supervisor;

@@ -24,7 +24,7 @@ pub(crate) fn capabilities() -> impl Strategy<Value = Capabilities> {
         (
             oaep_hashes(),
             select(Duplicates::ALL.to_vec()),
-            any::<u32>(),
+            any::<[u32; 2]>(),
         ),
         (any::<[bool; 7]>(), of(any::<bool>())),
         vec(kind_capabilities(), 0..3),
@@ -32,7 +32,7 @@ pub(crate) fn capabilities() -> impl Strategy<Value = Capabilities> {
         .prop_map(
             |(
                 (trials, mechanisms, rfc5649),
-                (oaep_hashes, duplicates, sessions),
+                (oaep_hashes, duplicates, [sessions, label_chars]),
                 (
                     [
                         cbc_pad,
@@ -61,6 +61,7 @@ pub(crate) fn capabilities() -> impl Strategy<Value = Capabilities> {
                 duplicates,
                 atomic_set,
                 sessions,
+                label_chars,
                 kinds,
             },
         )

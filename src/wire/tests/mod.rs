@@ -1,8 +1,9 @@
 //! What is written is read back the same; what is not in the contract is refused with the name of its field; nothing panics.
 
-mod arbitrary;
+pub(crate) mod arbitrary;
 mod arbitrary_adoption;
 mod arbitrary_token;
+mod corpus;
 
 use proptest::prelude::*;
 use prost::Message;

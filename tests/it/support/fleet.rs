@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
+use crate::support::fault::{self, Faults};
 use crate::support::kinds::{Kind, Shelf};
 use crate::support::softhsm::Token;
 
@@ -69,22 +70,28 @@ fn run(program: &str, args: &[&str]) -> String {
 impl Fleet {
     /// Starts agents of these names, the first one internal, and a coordinator that knows none of them yet.
     pub fn start(names: &[&str]) -> Self {
-        Self::start_with(&softhsm(names), 1, "info")
+        Self::start_with(&softhsm(names), 1, "info", &[])
     }
 
     /// As [`Self::start`]; the processes log what that filter lets through.
     pub fn start_logging(names: &[&str], log_filter: &'static str) -> Self {
-        Self::start_with(&softhsm(names), 1, log_filter)
+        Self::start_with(&softhsm(names), 1, log_filter, &[])
     }
 
     /// As [`Self::start`], the first two internal.
     pub fn start_double(names: &[&str]) -> Self {
-        Self::start_with(&softhsm(names), 2, "info")
+        Self::start_with(&softhsm(names), 2, "info", &[])
     }
 
     /// As [`Self::start`], on tokens of these makes; those that cannot be here are left out.
     pub fn start_on(tokens: &[(&str, Kind)]) -> Self {
-        Self::start_with(tokens, 1, "info")
+        Self::start_with(tokens, 1, "info", &[])
+    }
+
+    /// As [`Self::start`]; the last one's token is behind a module with these faults (`tests/modules/fault`), for the agent
+    /// and for all others.
+    pub fn start_faulty(names: &[&str], faults: &[&str]) -> Self {
+        Self::start_with(&softhsm(names), 1, "info", faults)
     }
 
     /// Where everything is kept.
@@ -92,7 +99,12 @@ impl Fleet {
         self.shelf.dir()
     }
 
-    fn start_with(tokens: &[(&str, Kind)], internal: usize, log_filter: &'static str) -> Self {
+    fn start_with(
+        tokens: &[(&str, Kind)],
+        internal: usize,
+        log_filter: &'static str,
+        faults: &[&str],
+    ) -> Self {
         let shelf = Shelf::new();
         let dir = shelf.dir().join("fleet");
         fs::create_dir_all(&dir).unwrap();
@@ -111,7 +123,13 @@ impl Fleet {
         };
         let mut names = Vec::new();
         for (index, &(name, kind)) in tokens.iter().enumerate() {
-            if let Some(token) = fleet.shelf.any(kind, name) {
+            if let Some(mut token) = fleet.shelf.any(kind, name) {
+                if !faults.is_empty() && index + 1 == tokens.len() {
+                    let files = Faults::new(&fleet.dir, &token.module);
+                    files.set(faults);
+                    token.module = fault::module();
+                    token.env.extend(files.env());
+                }
                 fleet.make_agent(name, token, index < internal);
                 names.push(name);
             }

@@ -8,6 +8,7 @@
 pub mod agent;
 pub mod fault;
 pub mod fleet;
+pub mod fuzz;
 pub mod http2;
 pub mod kinds;
 pub mod module;

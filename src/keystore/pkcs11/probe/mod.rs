@@ -1,16 +1,20 @@
 //! What of the token works, by trying it with scratch objects: never what the token claims (design.md 7).
 //!
 //! `wrapping` tries mechanisms with keys whose bytes are known here, `objects` what the token does to objects, `kinds` what
-//! works for each algorithm.
+//! works for each algorithm, `labels` which ones are kept as they are given.
 
 mod kinds;
+mod labels;
 mod objects;
 pub(crate) mod wrapping;
 
-use crate::keystore::pkcs11::names::{SCRATCH, named};
+use cryptoki_sys as sys;
+
+use crate::keystore::pkcs11::names::SCRATCH;
 use crate::keystore::pkcs11::object::matching;
 use crate::keystore::pkcs11::prepare::Transport;
 use crate::keystore::pkcs11::raw::{Handle, Session};
+use crate::keystore::pkcs11::template::Attribute;
 use crate::keystore::pkcs11::token::Pkcs11Token;
 use crate::model::capabilities::{Capabilities, TRIALS};
 use crate::model::job::TokenFailure;
@@ -39,6 +43,7 @@ pub(crate) fn try_out(
         duplicates: objects::duplicates(session)?,
         atomic_set: objects::atomic_set(session)?,
         sessions: objects::sessions(token),
+        label_chars: labels::longest(session)?,
         kinds: Vec::new(),
     };
     capabilities.kinds = kinds::try_kinds(token, session, &wrapper, &capabilities)?;
@@ -48,8 +53,11 @@ pub(crate) fn try_out(
 
 /// Destroys what trials left on the token, these or ones that a crash cut off.
 fn clear(session: &Session) -> Result<(), TokenFailure> {
-    for left in matching(session, named(SCRATCH))? {
-        session.destroy(left.facts.handle)?;
+    // Trials of labels give longer ones to the same id.
+    for left in matching(session, vec![Attribute::bytes(sys::CKA_ID, SCRATCH)])? {
+        if left.facts.label.starts_with(SCRATCH) {
+            session.destroy(left.facts.handle)?;
+        }
     }
     Ok(())
 }

@@ -18,6 +18,15 @@ use crate::model::observed::ObjectClass;
 
 /// A disabled AES key on the token, with more said about it.
 fn scratch(session: &Session, extra: Option<Attribute>) -> Result<Handle, CallFailed> {
+    scratch_named(session, named(SCRATCH), extra)
+}
+
+/// As [`scratch`], with a label of its own.
+pub(super) fn scratch_named(
+    session: &Session,
+    name: Vec<Attribute>,
+    extra: Option<Attribute>,
+) -> Result<Handle, CallFailed> {
     let class = ObjectClass::Secret;
     let mut template = vec![
         Attribute::number(sys::CKA_CLASS, class_number(class)),
@@ -28,7 +37,7 @@ fn scratch(session: &Session, extra: Option<Attribute>) -> Result<Handle, CallFa
         Attribute::flag(sys::CKA_EXTRACTABLE, false),
         Attribute::number(sys::CKA_VALUE_LEN, 32),
     ];
-    template.extend(named(SCRATCH));
+    template.extend(name);
     template.extend(usage_attributes(class, UsageSet::NONE));
     // CKA_MODIFIABLE stands last: SoftHSM2 lets nothing follow it.
     template.extend(extra);

@@ -25,6 +25,7 @@
 //! | `foreign LABEL` | the handle of a new object is that of the object with this label |
 //!
 //! `usage ignore` stands for no function: usage attributes are taken and read back as set, and hold nobody back.
+//! `label cut LENGTH` neither: labels lose without a word what is beyond that length.
 //! Numbers are decimal or `0x..`. `once` takes the line out of the file when it has struck, in whatever process;
 //! `nth N` strikes at the N-th call of the function since the line was first seen.
 #![allow(

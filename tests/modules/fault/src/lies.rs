@@ -65,6 +65,11 @@ impl Template {
             0 => Vec::new(),
             _ => unsafe { std::slice::from_raw_parts(template, count as usize) }.to_vec(),
         };
+        if let Some(most) = label_bytes_max() {
+            for label in list.iter_mut().filter(|one| one.type_ == CKA_LABEL) {
+                label.ulValueLen = label.ulValueLen.min(most);
+            }
+        }
         let mut claimed = HashMap::new();
         for attribute in &mut list {
             if ignores && USAGES.contains(&attribute.type_) && attribute.ulValueLen == 1 {
@@ -100,6 +105,10 @@ impl Template {
 
 fn ignores_usage() -> bool {
     fault("usage").is_some_and(|fault| fault.is("ignore"))
+}
+
+fn label_bytes_max() -> Option<u64> {
+    fault("label").filter(|fault| fault.is("cut"))?.number(0)
 }
 
 unsafe extern "C" fn C_GetAttributeValue(
