@@ -11,7 +11,7 @@ TEST_PACKAGES := $(PACKAGES) libnss3 libnss3-tools clang libclang-dev libssl-dev
 FAULT := tests/modules/fault/Cargo.toml
 KRYOPTIC := tests/modules/kryoptic/Cargo.toml
 
-.PHONY: demo demo-stop check test bench
+.PHONY: demo demo-stop check test model bench
 
 # Plays the main job on four SoftHSM2 tokens and leaves everything running. DEMO_EXIT=1: plays, checks and stops.
 demo:
@@ -40,6 +40,10 @@ test:
 	RUSTDOCFLAGS='-D warnings' cargo doc --no-deps
 	DEMO_EXIT=1 $(MAKE) demo
 	cargo $(RUNNER)
+
+# Every state of the protocol's model in a wider scope than `make test` has: minutes, and some GiB. Last result in docs/proof.md.
+model:
+	cargo test --profile demo-build --test model -- --include-ignored --nocapture --test-threads 1
 
 # Figures, each beside its baseline in the same run.
 bench:
