@@ -11,7 +11,7 @@ TEST_PACKAGES := $(PACKAGES) libnss3 libnss3-tools clang libclang-dev libssl-dev
 FAULT := tests/modules/fault/Cargo.toml
 KRYOPTIC := tests/modules/kryoptic/Cargo.toml
 
-.PHONY: demo demo-stop check test bench sim sim-seed sim-bugs
+.PHONY: demo demo-stop check test model bench sim sim-seed sim-bugs
 
 # Plays the main job on four SoftHSM2 tokens and leaves everything running. DEMO_EXIT=1: plays, checks and stops.
 demo:
@@ -54,6 +54,10 @@ sim-seed:
 # How often each planted bug is caught.
 sim-bugs:
 	cargo test --test sim -- --ignored --nocapture how_often_planted_bugs_are_caught
+
+# Every state of the protocol's model in a wider scope than `make test` has: minutes, and some GiB. Last result in docs/proof.md.
+model:
+	cargo test --profile demo-build --test model -- --include-ignored --nocapture --test-threads 1
 
 # Figures, each beside its baseline in the same run.
 bench:

@@ -19,7 +19,7 @@ use lockstep::model::difference::Status;
 use lockstep::model::ids::{Digest, Generation, KeyVersionId, KeystoreId, Revision};
 use lockstep::model::key::{Algorithm, DeactivatedUsage, KeySpec, UsageSet};
 use lockstep::model::keystore::Health;
-use lockstep::model::live::{Connection, Live};
+use lockstep::model::live::{Connection, Live, Terms};
 use lockstep::model::observed::{
     Fingerprint, FingerprintMethod, Found, ObjectClass, ObjectFacts, Observation, Proof, ProofKind,
 };
@@ -133,6 +133,8 @@ fn found(token: Token) -> Found {
                     bits: None,
                     public_digest: None,
                     fingerprint: None,
+                    modifiable: None,
+                    copyable: None,
                 });
             }
         }
@@ -226,7 +228,7 @@ pub(crate) fn said(order: Order, report: Option<&Report>) -> Said {
     once(
         &MEMO,
         (brief(order), heard),
-        |&(order, heard)| match status(&instance(order), &live(heard)) {
+        |&(order, heard)| match status(&instance(order), &live(heard), &Terms::default()) {
             Status::Unknown { .. } => Said::Unknown,
             Status::Pending { .. } => Said::Pending,
             Status::InSync(want) => Said::InSync(want),

@@ -26,7 +26,7 @@ use crate::model::ids::{KeyId, KeyVersionId, KeystoreId, VaultId};
 use crate::model::kek::KekRotation;
 use crate::model::key::ManagedKey;
 use crate::model::keystore::{KeystoreRecord, Variant};
-use crate::model::live::{Connection, Live};
+use crate::model::live::{Connection, Live, Terms};
 use crate::model::vault::UnixMs;
 
 /// Most findings that a check names; the others are counted.
@@ -121,6 +121,7 @@ pub(crate) struct Bed {
     pub(crate) key: KeyId,
     pub(crate) instance: Instance,
     pub(crate) live: Live,
+    pub(crate) terms: Terms,
 }
 
 /// The picture.
@@ -157,6 +158,7 @@ impl Ops {
         let mut beds = Vec::new();
         for ward in &wards {
             let keystore = ward.record.id;
+            let terms = self.terms(&ward.record).await?;
             let before = self.store.keystore_instances(keystore).await?;
             let lives: BTreeMap<KeyVersionId, Live> = before
                 .iter()
@@ -172,6 +174,7 @@ impl Ops {
                     key,
                     instance,
                     live,
+                    terms: terms.clone(),
                 })
             }));
         }

@@ -249,7 +249,7 @@ pub struct Checkup {
     pub dangling: Vec<String>,
     /// How many audit entries there are.
     pub audit_entries: u64,
-    /// Number of the last audit entry; the same as their count where none was taken away.
+    /// Number of the last audit entry that was ever written; the same as their count where none was taken away.
     pub audit_last: u64,
     /// Digests of the intents in the audit log.
     pub audited_intents: BTreeSet<Digest>,

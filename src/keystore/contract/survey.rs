@@ -42,11 +42,7 @@ impl<K: Keystore> Stage<'_, K> {
             else {
                 return another("survey answers surveyed");
             };
-            demand(
-                "a survey answers one key at least",
-                !more.is_empty(),
-                &more,
-            )?;
+            demand("a survey answers one key at least", !more.is_empty(), &more)?;
             found.extend(more);
         }
         Ok(found)

@@ -57,7 +57,7 @@ macro_rules! corpus {
 corpus! {
     AdoptionRecord from arbitrary_adoption::adoption();
     Capabilities from arbitrary_token::capabilities();
-    DescribeResponse from any::description();
+    DescribeResponse from arbitrary_token::description();
     Down from any::down();
     ExamineRequest from arbitrary_adoption::examine();
     ExamineResponse from arbitrary_adoption::examined();
@@ -65,7 +65,7 @@ corpus! {
     GenerateResponse from any::copy();
     KekRequest from any::kek_call();
     KekResponse from any::keks();
-    ProbeResponse from any::description();
+    ProbeResponse from arbitrary_token::description();
     ProveRequest from any::prove();
     ProveResponse from any::report();
     RewrapCopyRequest from any::rewrap_copy();

@@ -8,8 +8,8 @@ use lockstep::keystore::host::protocol::{Answer, Pin, Request, Setup};
 use lockstep::model::capabilities::Capabilities;
 use lockstep::model::ids::{Digest, Epoch, KeyVersionId, KeystoreId};
 use lockstep::model::job::{
-    FailureKind, Generated, Inventory, Prepared, Ran, TokenAnswer, TokenFailure, TokenIdentity,
-    TokenJob, TokenOutcome,
+    FailureKind, Generated, Glance, Inventory, Prepared, Ran, Slice, TokenAnswer, TokenFailure,
+    TokenIdentity, TokenJob, TokenOutcome,
 };
 use lockstep::model::kek::{KekJob, KekNumber};
 use lockstep::model::keystore::{Marker, TokenInfo};
@@ -36,6 +36,23 @@ fn facts() -> ObjectFacts {
         bits: Some(256),
         public_digest: Some(Digest([3; 32])),
         fingerprint: Some(fingerprint()),
+        modifiable: Some(true),
+        copyable: None,
+    }
+}
+
+fn slice() -> Slice {
+    Slice {
+        objects: vec![facts(), facts()],
+        unreadable: 1,
+        cpu_us: 7,
+    }
+}
+
+fn glance() -> Glance {
+    Glance {
+        object: plan(),
+        handles: vec![7],
     }
 }
 
@@ -90,10 +107,9 @@ fn answers() -> Vec<Vec<u8>> {
         }),
         TokenAnswer::Inventory(Inventory {
             identity: identity(),
-            objects: vec![facts(), facts()],
-            unreadable: 1,
-            cpu_us: 7,
+            rest: slice(),
         }),
+        TokenAnswer::Slice(slice()),
         TokenAnswer::Found(found()),
         TokenAnswer::Surveyed(vec![None, Some(found()), None]),
         TokenAnswer::Ran(Box::new(Ran {
@@ -143,7 +159,8 @@ fn requests() -> Vec<Vec<u8>> {
     };
     let jobs = [
         TokenJob::Identify,
-        TokenJob::Survey(vec![plan(), plan()]),
+        TokenJob::ScanOn,
+        TokenJob::Survey(vec![glance(), glance()]),
         run(&[OFF, GONE]),
         generate,
         TokenJob::Kek(KekJob::Look),

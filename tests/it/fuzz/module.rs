@@ -7,7 +7,7 @@ use lockstep::keystore::Keystore;
 use lockstep::keystore::pkcs11::token::{Pkcs11Config, Pkcs11Token};
 use lockstep::model::ids::{Digest, KeyVersionId};
 use lockstep::model::job::{
-    RewrapJob, RunJob, TakeOverJob, TokenAnswer, TokenJob, TokenOutcome, Wrapped,
+    Glance, RewrapJob, RunJob, TakeOverJob, TokenAnswer, TokenJob, TokenOutcome, Wrapped,
 };
 use lockstep::model::kek::{KekJob, KekNumber, RewrapCopyJob};
 use lockstep::model::key::{Algorithm, KeySpec};
@@ -89,7 +89,7 @@ fn jobs(extra: &[u8]) -> Vec<TokenJob> {
         TokenJob::Identify,
         TokenJob::Scan,
         TokenJob::Inspect(plan()),
-        TokenJob::Survey(vec![plan(), plan()]),
+        TokenJob::Survey(vec![glance(&[1]), glance(&[2, 3])]),
         TokenJob::Bind(MARKER),
         generate(spec),
         generate(pair),
@@ -165,12 +165,19 @@ fn check(bytes: &[u8]) {
             }
         }
         Some(TokenOutcome::Done(TokenAnswer::Inventory(inventory))) => {
-            for object in inventory.objects {
+            for object in inventory.rest.objects {
                 assert!(is_printable(&object.label), "{object:?}");
                 assert!(object.cka_id.len() <= 64 * 1024);
             }
         }
         Some(_) | None => {}
+    }
+}
+
+fn glance(handles: &[u64]) -> Glance {
+    Glance {
+        object: plan(),
+        handles: handles.to_vec(),
     }
 }
 

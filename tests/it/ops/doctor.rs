@@ -1,11 +1,14 @@
 //! The doctor, on an estate in which one thing after the other is planted: each check finds its own, and says so in words.
 
+use std::os::unix::fs::FileExt as _;
+
 use lockstep::clock::unix_ms;
 use lockstep::coordinator::ops::doctor::{Check, Verdict};
 use lockstep::coordinator::ops::keys::KeyView;
 use lockstep::coordinator::ops::vaults::VaultPatch;
 use lockstep::coordinator::store::{Change, OperationRecord, Write};
 use lockstep::model::canonical::sha256;
+use lockstep::model::capabilities::Capabilities;
 use lockstep::model::desired::{Instance, Want};
 use lockstep::model::ids::{OperationId, Revision};
 use lockstep::model::kek::{KekNumber, KekRotation, RotationState};
@@ -67,14 +70,30 @@ async fn commit(house: &House, writes: Vec<Write>) {
     house.store.commit(change).await.unwrap();
 }
 
+/// Overwrites the page on which an index begins.
+fn spoil(house: &House, index: &str) {
+    let path = house.dir.path().join("store.db");
+    let connection = rusqlite::Connection::open(&path).unwrap();
+    connection
+        .execute_batch("PRAGMA wal_checkpoint(TRUNCATE)")
+        .unwrap();
+    let sql = "SELECT rootpage FROM sqlite_schema WHERE name = ?1";
+    let page: i64 = connection
+        .query_row(sql, [index], |row| row.get(0))
+        .unwrap();
+    drop(connection);
+    let file = std::fs::OpenOptions::new().write(true).open(&path).unwrap();
+    let at = u64::try_from((page - 1) * 4096).unwrap();
+    file.write_all_at(&[0xa5; 4096], at).unwrap();
+}
+
 #[tokio::test]
 async fn damage_in_the_file_is_told() {
     let (house, _key) = healthy().await;
-    behind(
-        &house,
-        "PRAGMA ignore_check_constraints = ON; INSERT INTO lease VALUES (x'01', 1);",
-    );
-    expect(&house, &["store_integrity Violated"], "lease").await;
+    spoil(&house, "seen_keystore");
+    // Pages that were read before are read anew after a commit.
+    house.store.ping().await.unwrap();
+    expect(&house, &["store_integrity Violated"], "Tree").await;
     let (house, _key) = healthy().await;
     behind(
         &house,
@@ -205,9 +224,13 @@ async fn agents_in_trouble_are_told() {
     }
     house.agents.with("a", |agent| {
         agent.health = Health::Ok;
-        agent.described = |told| told.lost = vec!["copies of secret keys".to_owned()];
+        agent.described = |told| {
+            told.accepted = Some(Capabilities::best());
+            let can = told.capabilities.as_mut().unwrap();
+            (can.copy, can.trials) = (false, Capabilities::best().trials);
+        };
     });
-    let lost = "a: copies of secret keys";
+    let lost = "C_CopyObject";
     expect(&house, &["capabilities Warning"], lost).await;
     house.agents.with("a", |agent| {
         agent.described = |told| told.clock.0 -= 3_600_000;

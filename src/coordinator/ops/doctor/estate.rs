@@ -77,7 +77,7 @@ pub(crate) fn checks(estate: &Estate) -> Vec<Check> {
     let statuses: Vec<Status> = estate
         .beds
         .iter()
-        .map(|bed| status(&bed.instance, &bed.live))
+        .map(|bed| status(&bed.instance, &bed.live, &bed.terms))
         .collect();
     let found: Vec<Found> = estate.beds.iter().map(found).collect();
     let sights: Vec<(KeyId, Sight<'_>)> = estate

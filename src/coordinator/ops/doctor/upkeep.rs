@@ -164,8 +164,9 @@ pub(crate) fn of_fleet(estate: &Estate) -> Vec<Check> {
         TOKENS.found(each(&|ward| token(ward.live.health.as_ref()?))),
         JOURNALS.found(each(&|ward| journal(ward.live.health.as_ref()?))),
         CAPABILITIES.found(each(&|ward| {
-            let lost = &ward.live.description.as_ref()?.lost;
-            (!lost.is_empty()).then(|| lost.join("; "))
+            let lost = ward.live.description.as_ref()?.lost();
+            let words: Vec<String> = lost.iter().map(ToString::to_string).collect();
+            (!words.is_empty()).then(|| words.join("; "))
         })),
         CLOCKS.found(each(&|ward| {
             let ahead = ward.clock_ahead_ms?;

@@ -21,7 +21,7 @@ pub(crate) fn look(sql: &Connection, path: &Path) -> Result<Checkup, StoreError>
     let damage = damage(sql)?;
     let (audited_intents, audited) = log(sql)?;
     let (audit_entries, audit_last) = sql.query_row(
-        "SELECT count(*), ifnull(max(sequence), 0) FROM audit",
+        "SELECT count(*), ifnull((SELECT seq FROM sqlite_sequence WHERE name = 'audit'), 0) FROM audit",
         [],
         |row| Ok((row.get(0)?, row.get(1)?)),
     )?;
@@ -48,7 +48,11 @@ fn damage(sql: &Connection) -> Result<Vec<String>, StoreError> {
     let mut statement = sql.prepare(&format!("PRAGMA integrity_check({COMPLAINTS_MAX})"))?;
     let told = statement.query_map([], |row| row.get::<_, String>(0))?;
     let told: Vec<String> = told.collect::<Result<_, _>>()?;
-    Ok(told.into_iter().filter(|line| line != "ok").collect())
+    Ok(match told.as_slice() {
+        [line] if line == "ok" => Vec::new(),
+        [] => vec!["SQLite said nothing about the file".to_owned()],
+        _ => told,
+    })
 }
 
 fn dangling(sql: &Connection) -> Result<Vec<String>, StoreError> {
