@@ -6,6 +6,7 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::cli::commands::audit::AuditCommand;
 use crate::cli::commands::ca::CaCommand;
+use crate::cli::commands::calendar::CalendarArgs;
 use crate::cli::commands::differences::DifferencesArgs;
 use crate::cli::commands::key::KeyCommand;
 use crate::cli::commands::keystore::KeystoreCommand;
@@ -19,7 +20,8 @@ use crate::cli::context::Format;
     name = "lockstep",
     version,
     after_help = "Exit codes: 0 done (with --wait: confirmed everywhere), 1 error, 2 usage, \
-                  3 refused, 75 not yet confirmed or nobody answers (try again)."
+                  3 refused (with --wait: also by a keystore, for good), 75 not yet confirmed or nobody \
+                  answers (try again)."
 )]
 pub struct CommandLine {
     /// How to reach the coordinator.
@@ -76,6 +78,8 @@ pub enum Command {
     Key(KeyCommand),
     /// All that is not as wanted, anywhere.
     Differences(DifferencesArgs),
+    /// What dates will do, and when.
+    Calendar(CalendarArgs),
     /// What was asked, by whom.
     #[command(subcommand)]
     Audit(AuditCommand),

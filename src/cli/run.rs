@@ -2,7 +2,7 @@
 
 use crate::cli::args::{Command, CommandLine};
 use crate::cli::client::ClientError;
-use crate::cli::commands::{audit, ca, differences, key, keystore, template, vault};
+use crate::cli::commands::{audit, ca, calendar, differences, key, keystore, template, vault};
 use crate::cli::context::Context;
 use crate::cli::exit::Exit;
 use crate::cli::find::FindError;
@@ -33,6 +33,7 @@ fn command(line: CommandLine, terminal: &mut Terminal<'_>) -> anyhow::Result<Exi
         Command::Keystore(command) => keystore::run(command, &mut asking(terminal)?),
         Command::Key(command) => key::run(command, &mut asking(terminal)?),
         Command::Differences(args) => differences::run(&args, &mut asking(terminal)?),
+        Command::Calendar(args) => calendar::run(&args, &mut asking(terminal)?),
         Command::Audit(command) => audit::run(command, &mut asking(terminal)?),
     }
 }

@@ -25,6 +25,22 @@ pub fn page(key: &ManagedKey, now: UnixMs) -> String {
         parts.push(String::new());
         parts.extend(reasons);
     }
+    if let Some(coming) = &key.coming_version {
+        let message = printable(&coming.message);
+        parts.extend([
+            String::new(),
+            format!("Version {}: {message}.", coming.version),
+        ]);
+    }
+    for version in &key.unsettled_versions {
+        let state = state_words(version.state);
+        parts.extend([
+            String::new(),
+            format!("Version {}, wanted {state}:", version.version),
+            table(&version.status_in_keystores, now),
+        ]);
+        parts.extend(self::reasons(&version.status_in_keystores));
+    }
     parts.join("\n")
 }
 

@@ -1,6 +1,7 @@
 //! PURE VERBS, sans-IO: what follows from what is wanted and what is known.
 //!
-//! Owns: `effects` (steps), `status`, `difference`, `found` and `adoption` (keys that others made), the agent's and the coordinator's session state machines.
+//! Owns: `effects` (steps), `status`, `difference`, `found` and `adoption` (keys that others made), `schedule` (what dates
+//! demand, and whether the clock may be believed), the agent's and the coordinator's session state machines.
 //! Never: awaits, reads a clock, draws a random number, uses a hash map, panics on input. Imports `model` only, so that the
 //! simulation runs the very code that runs in production.
 
@@ -10,4 +11,5 @@ pub mod coordinator;
 pub mod difference;
 pub mod effects;
 pub mod found;
+pub mod schedule;
 pub mod status;

@@ -26,3 +26,4 @@ pub mod step;
 pub mod template;
 pub mod text;
 pub mod vault;
+pub mod version;

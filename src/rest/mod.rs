@@ -4,6 +4,7 @@
 //! list envelope. Requests refuse fields they do not know; answers may grow, so readers of answers ignore what they
 //! do not know. Never: decides, renders, speaks HTTP. Imports `model` only, for the names of its closed enums.
 
+pub mod calendar;
 pub mod capabilities;
 pub mod error;
 pub mod extension;

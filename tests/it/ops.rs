@@ -3,10 +3,13 @@
 mod adopting;
 mod agents;
 mod changes;
+mod holds;
 mod kek_rotation;
 mod keystores;
 mod lifecycle;
 mod making;
+mod rotating;
+mod schedule;
 mod targets;
 
 use std::sync::Arc;
@@ -32,6 +35,7 @@ use lockstep::model::ids::{KeyId, KeystoreId, Revision, VaultId};
 use lockstep::model::key::{Algorithm, DeactivatedUsage, KeySpec};
 use lockstep::model::keystore::Variant;
 use lockstep::model::lifecycle::{Action, ManagedState};
+use lockstep::model::template::OnExpiry;
 
 /// A coordinator with a vault, its keystores, and a template.
 pub(crate) struct House {
@@ -154,6 +158,8 @@ impl House {
             activation_period: String::new(),
             expiration_period: String::new(),
             deactivate_on_rotation: false,
+            rotation_interval: None,
+            on_expiry: OnExpiry::Warn,
             group: "prod".to_owned(),
             archived: false,
         }

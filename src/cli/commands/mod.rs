@@ -2,6 +2,7 @@
 
 pub mod audit;
 pub mod ca;
+pub mod calendar;
 pub mod differences;
 pub mod found;
 pub mod key;

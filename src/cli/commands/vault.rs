@@ -27,6 +27,9 @@ pub enum VaultCommand {
         /// Internal keystores that must hold a key before it is first activated, 1 to 100.
         #[arg(long)]
         min_copies: Option<u32>,
+        /// How long a destroyed key is only disabled and can be brought back: P0D (not at all) to P90D.
+        #[arg(long)]
+        destruction_hold: Option<String>,
     },
     /// List them.
     List,
@@ -51,6 +54,9 @@ pub enum VaultCommand {
         /// Internal keystores that must hold a key before it is first activated, 1 to 100.
         #[arg(long)]
         min_copies: Option<u32>,
+        /// How long a destroyed key is only disabled and can be brought back: P0D (not at all) to P90D.
+        #[arg(long)]
+        destruction_hold: Option<String>,
     },
     /// Delete it; it must be empty.
     Delete {
@@ -70,6 +76,7 @@ pub fn run(command: VaultCommand, context: &mut Context<'_, '_>) -> anyhow::Resu
             description,
             strategy,
             min_copies,
+            destruction_hold,
         } => {
             let body = VaultCreate {
                 name,
@@ -77,6 +84,7 @@ pub fn run(command: VaultCommand, context: &mut Context<'_, '_>) -> anyhow::Resu
                 recovery_key_label: None,
                 pkcs11_strategy: strategy,
                 min_copies,
+                destruction_hold,
             };
             let change = Change::with_body(&body)?;
             let made = context
@@ -108,6 +116,7 @@ pub fn run(command: VaultCommand, context: &mut Context<'_, '_>) -> anyhow::Resu
             description,
             strategy,
             min_copies,
+            destruction_hold,
         } => {
             let now = find::vault(&context.client, &vault)?;
             let body = VaultPatch {
@@ -116,6 +125,7 @@ pub fn run(command: VaultCommand, context: &mut Context<'_, '_>) -> anyhow::Resu
                 recovery_key_label: None,
                 pkcs11_strategy: strategy,
                 min_copies,
+                destruction_hold,
             };
             let change = Change::with_body(&body)?.resting_on(&now);
             let path = vault_path(&now.value.id);

@@ -11,6 +11,7 @@ pub mod serve;
 pub(crate) mod answer;
 pub(crate) mod audit;
 pub(crate) mod body;
+pub(crate) mod calendar;
 pub(crate) mod capability_body;
 pub(crate) mod differences;
 pub(crate) mod etag;
@@ -104,7 +105,7 @@ fn key_routes() -> Router<Api> {
             &at("update_from_template"),
             post(key_actions::update_from_template),
         )
-        .route(&at("rotate"), post(rotate))
+        .route(&at("rotate"), post(key_actions::rotate))
 }
 
 fn extension_routes() -> Router<Api> {
@@ -113,6 +114,10 @@ fn extension_routes() -> Router<Api> {
     Router::new()
         .route(&at("targets"), put(key_actions::targets))
         .route(&at("compromise"), post(key_actions::compromise))
+        .route(
+            &at("cancel_destruction"),
+            post(key_actions::cancel_destruction),
+        )
         .route(&at("verify"), post(key_actions::verify))
         .route(&at("prove"), post(key_actions::prove))
         .route("/api/lockstep/v1/plan", post(plan::plan))
@@ -125,6 +130,7 @@ fn extension_routes() -> Router<Api> {
             "/api/lockstep/v1/keystores/{id}/kek_rotation",
             get(kek_rotation::one).post(kek_rotation::rotate),
         )
+        .route("/api/lockstep/v1/calendar", get(calendar::list))
         .route("/api/lockstep/v1/audit", get(audit::list))
         .route("/api/openapi.json", any(later))
         .route("/api/lockstep/v1/{noun}", any(later_noun))
@@ -143,10 +149,6 @@ async fn later_noun(Path(noun): Path<String>, uri: Uri) -> Refusal {
     } else {
         unknown_path(uri).await
     }
-}
-
-async fn rotate() -> Refusal {
-    Refusal::not_built_yet("rotating a key")
 }
 
 async fn alive() -> &'static str {

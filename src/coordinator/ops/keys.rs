@@ -9,17 +9,19 @@ use crate::coordinator::ops::errors::OpsError;
 use crate::coordinator::ops::lists::{Page, Paged};
 use crate::coordinator::ops::naming::Scheme;
 use crate::coordinator::ops::repository::Copies;
+use crate::coordinator::ops::rotate::{NotRotatable, check_object_label, not_rotatable};
 use crate::coordinator::ops::status::{Directory, InKeystore};
 use crate::coordinator::ops::vaults::check_description;
 use crate::coordinator::ops::{Ops, dates, intents};
 use crate::coordinator::store::{KeyFilter, Write};
-use crate::decide::status::{KeyPhase, phase};
+use crate::decide::status::{KeyPhase, Phase, phase};
 use crate::model::ids::{KeyId, KeyVersionId, KeystoreId, Revision, TemplateId, VaultId};
 use crate::model::key::ManagedKey;
 use crate::model::lifecycle::ManagedState;
 use crate::model::template::KeyTemplate;
 use crate::model::text::Label;
-use crate::model::vault::{Stamps, Vault};
+use crate::model::vault::{Stamps, UnixMs, Vault};
+use crate::model::version::Acted;
 
 /// A key to be made.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -87,8 +89,37 @@ pub struct KeyView {
     pub copies: Copies,
     /// Whether every keystore is as wanted.
     pub phase: KeyPhase,
-    /// Each keystore's truth: targets, and those that once were.
+    /// Each keystore's truth about the version in use: targets, and those that once were.
     pub keystores: Vec<InKeystore>,
+    /// The versions before it, newest first.
+    pub past: Vec<VersionView>,
+    /// Why it cannot be rotated now; none: it can.
+    pub not_rotatable: Option<NotRotatable>,
+    /// How long its vault holds a destruction.
+    pub destruction_hold: String,
+}
+
+/// A version that was replaced.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct VersionView {
+    /// The key as this version.
+    pub key: ManagedKey,
+    /// Each keystore's truth about it.
+    pub keystores: Vec<InKeystore>,
+}
+
+impl KeyView {
+    /// The rows of all versions, with the number of each.
+    pub fn all_rows(&self) -> impl Iterator<Item = (u32, &InKeystore)> {
+        let current = self.keystores.iter();
+        let past = self.past.iter().flat_map(|version| {
+            let rows = version.keystores.iter();
+            rows.map(|row| (version.key.version_number, row))
+        });
+        current
+            .map(|row| (self.key.version_number, row))
+            .chain(past)
+    }
 }
 
 impl Ops {
@@ -127,10 +158,12 @@ impl Ops {
             version: key.version,
             copy,
         });
-        for wish in intents::wishes(&key, &[]) {
-            let write = self.instance_write(&key, &vault, wish, None, at).await?;
-            draft.writes.push(write);
-            draft.wake.push(wish.keystore);
+        for of in self.version_wishes(&key, &[]).await? {
+            for wish in of.wishes {
+                let write = self.instance_write(&key, &vault, wish, None, at).await?;
+                draft.writes.push(write);
+                draft.wake.push(wish.keystore);
+            }
         }
         // They take the key over from the one that made it.
         draft.wake.extend(internal.iter().map(|record| record.id));
@@ -150,6 +183,34 @@ impl Ops {
         call.authorise(Permission::Read, None)?;
         let key = self.key_record(id).await?;
         self.key_view(key, &mut Directory::default()).await
+    }
+
+    /// Each version of a key, as a key of its own: the one in use first, then newest first.
+    ///
+    /// # Errors
+    /// `NotFound`.
+    pub async fn key_versions(&self, call: &Call, id: KeyId) -> Result<Vec<KeyView>, OpsError> {
+        call.authorise(Permission::Read, None)?;
+        let key = self.key_record(id).await?;
+        let mut directory = Directory::default();
+        let mut views = Vec::with_capacity(key.past.len().saturating_add(1));
+        let instances = self.store.key_instances(id).await?;
+        for mut version in key.by_version() {
+            let is_in_use = version.version == key.version;
+            if !is_in_use {
+                // It is wanted where it was given out, and nowhere else.
+                let of = version.version;
+                let is_there =
+                    |id: &KeystoreId| intents::instance_of(&instances, of, *id).is_some();
+                version.targets.retain(is_there);
+            }
+            let mut view = self.key_view(version, &mut directory).await?;
+            if !is_in_use {
+                view.not_rotatable = Some(NotRotatable::State);
+            }
+            views.push(view);
+        }
+        Ok(views)
     }
 
     /// Keys.
@@ -226,7 +287,10 @@ impl Ops {
             if key.label != before.label {
                 self.check_label_free(&key).await?;
             }
-            let draft = self.change_draft(call, action, &before, &mut key).await?;
+            check_object_label(&key)?;
+            let draft = self
+                .change_draft(call, action, &before, &mut key, None)
+                .await?;
             match self.commit(call, draft).await {
                 Ok(committed) => {
                     let view = self.key_view(key, &mut Directory::default()).await?;
@@ -242,45 +306,65 @@ impl Ops {
         }
     }
 
-    async fn change_draft(
+    pub(crate) async fn change_draft(
         &self,
         call: &Call,
         action: &'static str,
         before: &ManagedKey,
         key: &mut ManagedKey,
+        made: Option<KeyVersionId>,
     ) -> Result<Draft, OpsError> {
         let at = clock::unix_ms();
         key.revision = before.revision.next();
         key.stamps.touch(at, &call.principal.name);
         if key.state == ManagedState::Active && before.state == ManagedState::PreActivation {
             self.check_copies(key).await?;
+            let template = self.template_record(key.template).await?;
+            dates::into_use(key, &template, at)?;
         }
-        let instances = self.store.key_instances(key.id).await?;
         let mut draft = Draft::new(action, subject(key.id), detail(before, key));
         draft.writes.push(Write::KeyUpdate {
             record: Box::new(key.clone()),
             expected: before.revision,
         });
-        let wishes = intents::wishes(key, &instances);
-        if !wishes.is_empty() {
-            let vault = self.vault_record(key.vault).await?;
-            for wish in wishes {
-                let known = instances
-                    .iter()
-                    .find(|instance| instance.intent.keystore == wish.keystore);
-                let write = self.instance_write(key, &vault, wish, known, at).await?;
-                draft.writes.push(write);
-                draft.wake.push(wish.keystore);
-            }
-        }
-        self.check_material(key, &draft.writes).await?;
+        self.add_intents(key, made, &mut draft, at).await?;
         // Destroying needs no material, so the copies go in the commit that says so.
-        if key.state.is_destroyed() && !before.state.is_destroyed() {
-            draft.writes.push(Write::CopiesErase {
-                version: key.version,
-            });
+        if key.is_erased() && !before.is_erased() {
+            let erased = key.version_ids().into_iter();
+            draft
+                .writes
+                .extend(erased.map(|version| Write::CopiesErase { version }));
         }
         Ok(draft)
+    }
+
+    /// The intents of all versions of a key, as it is to be, where they are others than now. Of the version whose copy is
+    /// `made` in the same commit the material is there.
+    async fn add_intents(
+        &self,
+        key: &ManagedKey,
+        made: Option<KeyVersionId>,
+        draft: &mut Draft,
+        at: UnixMs,
+    ) -> Result<(), OpsError> {
+        let instances = self.store.key_instances(key.id).await?;
+        let vault = self.vault_record(key.vault).await?;
+        for of in self.version_wishes(key, &instances).await? {
+            let mut writes = Vec::with_capacity(of.wishes.len());
+            for wish in of.wishes {
+                let known = intents::instance_of(&instances, of.key.version, wish.keystore);
+                let write = self
+                    .instance_write(&of.key, &vault, wish, known, at)
+                    .await?;
+                writes.push(write);
+                draft.wake.push(wish.keystore);
+            }
+            if made != Some(of.key.version) {
+                self.check_material(&of.key, &writes).await?;
+            }
+            draft.writes.extend(writes);
+        }
+        Ok(())
     }
 
     pub(crate) async fn key_record(&self, id: KeyId) -> Result<ManagedKey, OpsError> {
@@ -295,26 +379,36 @@ impl Ops {
         key: ManagedKey,
         directory: &mut Directory,
     ) -> Result<KeyView, OpsError> {
-        let vault_name = self.vault_record(key.vault).await?.name;
+        let vault = self.vault_record(key.vault).await?;
         let template = self.template_record(key.template).await?;
         let copies = self.copies_of(&key).await?;
         let keystores = self.in_keystores(&key, directory).await?;
-        let rows: Vec<_> = keystores
-            .iter()
-            .map(|row| (row.keystore, row.is_target, row.status.clone()))
-            .collect();
-        Ok(KeyView {
-            phase: phase(key.state == ManagedState::Active, &rows),
-            vault_name,
+        let mut past = Vec::with_capacity(key.past.len());
+        for version in key.by_version().into_iter().skip(1) {
+            let mut keystores = self.in_keystores(&version, directory).await?;
+            keystores.retain(|row| row.instance.is_some());
+            past.push(VersionView {
+                key: version,
+                keystores,
+            });
+        }
+        let mut view = KeyView {
+            phase: phase(key.state == ManagedState::Active, &[]),
+            vault_name: vault.name,
             is_aligned: !key.targets_by_hand && key.template_version == template.version,
             is_named_by_scheme: template.naming_scheme.is_some(),
+            not_rotatable: not_rotatable(&key, &template),
             template_name: template.name,
             group: template.group,
             deactivate_on_rotation: template.deactivate_on_rotation,
+            destruction_hold: vault.destruction_hold,
             copies,
             keystores,
+            past,
             key,
-        })
+        };
+        view.phase = whole_phase(&view);
+        Ok(view)
     }
 
     pub(crate) async fn key_again(&self, earlier: Committed) -> Result<Done<KeyView>, OpsError> {
@@ -366,7 +460,7 @@ impl Ops {
         let activation = dates::after("key.activation_date", today, &template.activation_period)?;
         let expiration = dates::after("key.expiration_date", today, &template.expiration_period)?;
         let (label, label_tags) = label(template, new.label, new.label_tags, today, expiration)?;
-        Ok(ManagedKey {
+        let mut key = ManagedKey {
             id: KeyId::from_uuid(self.entropy.uuid()),
             vault: template.vault,
             template: template.id,
@@ -386,9 +480,24 @@ impl Ops {
             targets_by_hand: false,
             activation_date: Some(activation.to_string()),
             expiration_date: Some(expiration.to_string()),
+            rotation_date: None,
+            acted: Acted::default(),
+            in_use_since: None,
+            past: Vec::new(),
+            coming: None,
+            hold: None,
             revision: Revision(1),
             stamps,
-        })
+        };
+        if key.state == ManagedState::Active {
+            let made_at = key.stamps.created_at;
+            dates::into_use(&mut key, template, made_at)?;
+        }
+        // Who has a key made pre-active with an activation date of that very day activates it by hand.
+        if activation <= today {
+            key.acted.activation.clone_from(&key.activation_date);
+        }
+        Ok(key)
     }
 
     /// Asked before a key is made for it; the store asks once more when it is written.
@@ -412,6 +521,20 @@ impl Ops {
     }
 }
 
+/// A keystore is confirmed when all versions are as wanted there; a version that is made and not given out yet is a change that
+/// is under way.
+fn whole_phase(view: &KeyView) -> KeyPhase {
+    let rows: Vec<_> = view
+        .all_rows()
+        .map(|(_, row)| (row.keystore, row.is_target, row.status.clone()))
+        .collect();
+    let mut whole = phase(view.key.state == ManagedState::Active, &rows);
+    if view.key.coming.is_some() && view.key.state == ManagedState::Active {
+        whole.phase = whole.phase.max(Phase::Changing);
+    }
+    whole
+}
+
 pub(crate) fn subject(id: KeyId) -> String {
     format!("key/{id}")
 }
@@ -420,6 +543,10 @@ fn detail(before: &ManagedKey, key: &ManagedKey) -> String {
     let mut said = vec![key.label.to_string()];
     if before.label != key.label {
         said.push(format!("renamed from {}", before.label));
+    }
+    if before.version != key.version {
+        let (from, to) = (before.version_number, key.version_number);
+        said.push(format!("version {from} to {to}"));
     }
     if before.state != key.state {
         said.push(format!("{} to {}", before.state.name(), key.state.name()));

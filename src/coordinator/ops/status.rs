@@ -106,7 +106,7 @@ impl Ops {
             changes.mark_unchanged();
             let view = self.key(call, id).await?;
             let left = timeout.saturating_sub(started.elapsed());
-            if left.is_zero() || view.keystores.iter().all(InKeystore::is_settled) {
+            if left.is_zero() || view.all_rows().all(|(_, row)| row.is_settled()) {
                 return Ok(view);
             }
             match tokio::time::timeout(left, changes.changed()).await {
@@ -128,6 +128,7 @@ impl Ops {
             .key_instances(key.id)
             .await?
             .into_iter()
+            .filter(|instance| instance.intent.version == key.version)
             .map(|instance| (instance.intent.keystore, instance))
             .collect();
         let last: BTreeMap<KeystoreId, LastSeen> =

@@ -9,7 +9,7 @@ use crate::coordinator::ops::Ops;
 use crate::coordinator::ops::access::{Call, Permission};
 use crate::coordinator::ops::commit::{Done, Draft};
 use crate::coordinator::ops::errors::OpsError;
-use crate::coordinator::ops::intents::Wish;
+use crate::coordinator::ops::intents::{VersionWishes, Wish, instance_of};
 use crate::coordinator::ops::keys::KeyView;
 use crate::coordinator::ops::material::no_copy;
 use crate::coordinator::ops::status::Directory;
@@ -62,18 +62,19 @@ impl Ops {
     ) -> Result<Draft, OpsError> {
         let at = clock::unix_ms();
         let mut draft = Draft::new("key.sync", format!("key/{}", key.id), key.label.to_string());
-        let mut wishes = self.sync_wishes(instances);
-        if wishes.is_empty() {
+        let mut versions = self.sync_wishes(key, instances);
+        if versions.iter().all(|of| of.wishes.is_empty()) {
             return Ok(draft);
         }
         // What is lost for good would be pending for good.
-        let is_lost = |wish: &Wish| {
-            instances
-                .iter()
-                .any(|instance| instance.intent.keystore == wish.keystore && self.is_lost(instance))
-        };
-        wishes.retain(|wish| !is_lost(wish));
-        if wishes.is_empty() {
+        for of in &mut versions {
+            let version = of.key.version;
+            of.wishes.retain(|wish| {
+                instance_of(instances, version, wish.keystore)
+                    .is_none_or(|instance| !self.is_lost(instance))
+            });
+        }
+        if versions.iter().all(|of| of.wishes.is_empty()) {
             let what = "the key is gone from its token and cannot be installed again";
             return Err(no_copy(
                 what,
@@ -81,20 +82,28 @@ impl Ops {
             ));
         }
         let vault = self.vault_record(key.vault).await?;
-        for wish in wishes {
-            let before = instances
-                .iter()
-                .find(|instance| instance.intent.keystore == wish.keystore);
-            let write = self.instance_write(key, &vault, wish, before, at).await?;
-            draft.writes.push(write);
-            draft.wake.push(wish.keystore);
+        for of in versions {
+            let mut writes = Vec::with_capacity(of.wishes.len());
+            for wish in of.wishes {
+                let before = instance_of(instances, of.key.version, wish.keystore);
+                let write = self
+                    .instance_write(&of.key, &vault, wish, before, at)
+                    .await?;
+                writes.push(write);
+                draft.wake.push(wish.keystore);
+            }
+            self.check_material(&of.key, &writes).await?;
+            draft.writes.extend(writes);
         }
-        self.check_material(key, &draft.writes).await?;
         Ok(draft)
     }
 
     /// What a sync would want again, and where.
-    pub(crate) fn sync_wishes(&self, instances: &[Instance]) -> Vec<Wish> {
+    pub(crate) fn sync_wishes(
+        &self,
+        key: &ManagedKey,
+        instances: &[Instance],
+    ) -> Vec<VersionWishes> {
         let differs = |instance: &&Instance| {
             let live = self
                 .fleet
@@ -102,15 +111,20 @@ impl Ops {
             let status = status(instance, &live);
             !matches!(status, Status::InSync(_)) && owes(instance, &status)
         };
-        instances
-            .iter()
-            .filter(differs)
-            .map(|instance| Wish {
-                keystore: instance.intent.keystore,
-                is_target: instance.is_target,
-                want: instance.intent.want,
-            })
-            .collect()
+        let of = |version: ManagedKey| VersionWishes {
+            wishes: instances
+                .iter()
+                .filter(|instance| instance.intent.version == version.version)
+                .filter(differs)
+                .map(|instance| Wish {
+                    keystore: instance.intent.keystore,
+                    is_target: instance.is_target,
+                    want: instance.intent.want,
+                })
+                .collect(),
+            key: version,
+        };
+        key.by_version().into_iter().map(of).collect()
     }
 
     /// Has every keystore of the key looked at now, and answers with what was seen.
@@ -122,8 +136,8 @@ impl Ops {
         let key = self.key_record(id).await?;
         let instances = self.store.key_instances(id).await?;
         let mut looks = JoinSet::new();
-        for keystore in keystores(&instances) {
-            let (fleet, version) = (self.fleet.clone(), key.version);
+        for intent in instances.into_iter().map(|instance| instance.intent) {
+            let (fleet, keystore, version) = (self.fleet.clone(), intent.keystore, intent.version);
             looks.spawn(tokio::time::timeout(ASK_MAX, async move {
                 fleet.look(keystore, Some(version)).await
             }));
@@ -146,9 +160,9 @@ impl Ops {
         let alive = instances
             .iter()
             .filter(|instance| instance.intent.want != Want::Destroyed)
-            .map(|instance| instance.intent.keystore);
-        for keystore in alive {
-            let (fleet, version) = (self.fleet.clone(), key.version);
+            .map(|instance| (instance.intent.keystore, instance.intent.version));
+        for (keystore, version) in alive {
+            let fleet = self.fleet.clone();
             proofs.spawn(async move {
                 let asked = tokio::time::timeout(ASK_MAX, fleet.prove(keystore, version)).await;
                 let failure = match asked {
@@ -156,21 +170,28 @@ impl Ops {
                     Ok(Err(error)) => Some(error.to_string()),
                     Err(_late) => Some("no answer in time".to_owned()),
                 };
-                (keystore, failure)
+                (keystore, version, failure)
             });
         }
         let mut failures = Vec::new();
         while let Some(joined) = proofs.join_next().await {
-            if let Ok((keystore, Some(failure))) = joined {
-                failures.push((keystore, failure));
+            if let Ok((keystore, version, Some(failure))) = joined {
+                failures.push((keystore, version, failure));
             }
         }
         let mut view = self.key_view(key, &mut Directory::default()).await?;
-        for (keystore, failure) in failures {
-            let row = view
-                .keystores
+        for (keystore, version, failure) in failures {
+            let past = view
+                .past
                 .iter_mut()
-                .find(|row| row.keystore == keystore);
+                .flat_map(|past| past.keystores.iter_mut());
+            let row = view.keystores.iter_mut().chain(past).find(|row| {
+                let of = row
+                    .instance
+                    .as_ref()
+                    .map(|instance| instance.intent.version);
+                row.keystore == keystore && of == Some(version)
+            });
             if let Some(row) = row {
                 row.error.get_or_insert(format!("not proved: {failure}"));
             }

@@ -13,7 +13,7 @@ use crate::coordinator::store::{self, KeyFilter, Write};
 use crate::model::ids::{Revision, TemplateId, VaultId};
 use crate::model::key::{Algorithm, DeactivatedUsage, KeySpec, Usage, UsageSet, check_mixture};
 use crate::model::lifecycle::ManagedState;
-use crate::model::template::KeyTemplate;
+use crate::model::template::{KeyTemplate, OnExpiry};
 use crate::model::vault::Stamps;
 
 /// A template to be made.
@@ -43,6 +43,10 @@ pub struct TemplateNew {
     pub expiration_period: String,
     /// Whether rotating deactivates the version before.
     pub deactivate_on_rotation: bool,
+    /// ISO 8601 period from one rotation to the next, at least a day; none: only people rotate.
+    pub rotation_interval: Option<String>,
+    /// What the expiration date does.
+    pub on_expiry: OnExpiry,
     /// 1 to 100 characters, `^[A-Za-z0-9][A-Za-z0-9_ -]+$`.
     pub group: String,
     /// Made archived.
@@ -72,6 +76,10 @@ pub struct TemplatePatch {
     pub expiration_period: Option<String>,
     /// Whether rotating deactivates the version before.
     pub deactivate_on_rotation: Option<bool>,
+    /// ISO 8601 period; empty: only people rotate.
+    pub rotation_interval: Option<String>,
+    /// What the expiration date does.
+    pub on_expiry: Option<OnExpiry>,
     /// The keystore group.
     pub group: Option<String>,
 }
@@ -338,6 +346,8 @@ fn record(new: TemplateNew, id: TemplateId, stamps: Stamps) -> KeyTemplate {
         activation_period: or(new.activation_period, "P0D"),
         expiration_period: or(new.expiration_period, "P1Y"),
         deactivate_on_rotation: new.deactivate_on_rotation,
+        rotation_interval: new.rotation_interval,
+        on_expiry: new.on_expiry,
         group: new.group,
         archived: new.archived,
         revision: Revision(1),
@@ -367,6 +377,10 @@ fn apply(template: &mut KeyTemplate, patch: TemplatePatch) -> Result<(), OpsErro
         &mut template.deactivate_on_rotation,
         patch.deactivate_on_rotation,
     );
+    if let Some(interval) = patch.rotation_interval {
+        template.rotation_interval = Some(interval).filter(|interval| !interval.is_empty());
+    }
+    set(&mut template.on_expiry, patch.on_expiry);
     set(&mut template.group, patch.group);
     Ok(())
 }
@@ -399,6 +413,9 @@ fn check(template: &KeyTemplate) -> Result<(), OpsError> {
     }
     dates::period("key.activation_date", &template.activation_period)?;
     dates::period("key.expiration_date", &template.expiration_period)?;
+    if let Some(interval) = &template.rotation_interval {
+        dates::interval("key.rotation_interval", interval)?;
+    }
     check_group("keystores[].group", &template.group)?;
     check_usage(template)
 }

@@ -188,6 +188,36 @@ pub fn show(key: &Named, context: &mut Context<'_, '_>) -> anyhow::Result<Exit> 
     Ok(Exit::Done)
 }
 
+/// Lists a key's versions, the one in use first.
+///
+/// # Errors
+/// A refusal, or whatever stands in the way of asking.
+pub fn versions(key: &Named, context: &mut Context<'_, '_>) -> anyhow::Result<Exit> {
+    let key = named(key, context)?.value;
+    let path = format!("{}/versions", key_path(&key.id));
+    let found = context.client.all::<ManagedKeyList>(&path, &[])?;
+    let header = [
+        "VERSION",
+        "WANTED",
+        "PHASE",
+        "LABEL ON KEYSTORES",
+        "CKA_ID",
+        "FINGERPRINT",
+    ];
+    context.show_list(&found, &header, |version| {
+        let instance = version.instances.first();
+        let pattern = version.verification_patterns.first();
+        vec![
+            version.version.to_string(),
+            status::state_words(version.state),
+            status::phase(&version.progress),
+            instance.map_or_else(String::new, |one| one.label_in_keystore.clone()),
+            instance.map_or_else(String::new, |one| one.id.replace('-', "")),
+            pattern.map_or_else(String::new, |one| one.value.clone()),
+        ]
+    })
+}
+
 /// Changes a key's label, description or dates.
 ///
 /// # Errors
@@ -284,6 +314,11 @@ fn page(key: &ManagedKey, now: UnixMs) -> String {
         (
             "Expiration",
             key.expiration_date.clone().unwrap_or_default(),
+        ),
+        ("Rotation", key.rotation_date.clone().unwrap_or_default()),
+        (
+            "Destruction held until",
+            key.destruction_held_until.clone().unwrap_or_default(),
         ),
         ("Can be done now", key.allowed_actions.join(", ")),
         (
