@@ -67,9 +67,10 @@ impl ManagedKey {
     /// The key as if it had only this version.
     #[must_use]
     pub fn as_version(&self, version: &KeyVersion) -> Self {
-        let state = match self.state {
-            ManagedState::Active if version.is_retired => ManagedState::Deactivated,
-            state => state,
+        let state = if self.state == ManagedState::Active && version.is_retired {
+            ManagedState::Deactivated
+        } else {
+            self.state
         };
         Self {
             state,

@@ -87,7 +87,7 @@ fn hold(view: &KeyView) -> (String, String) {
 /// A held destruction that is as wanted has words of its own in API v4.
 fn held(view: &KeyView, found: &InKeystore) -> Option<(rest::FoundStatus, rest::SyncFlagDetail)> {
     let is_held = view.key.hold.is_some() && matches!(found.status, Status::InSync(_));
-    is_held.then(|| match found.seen {
+    is_held.then_some(match found.seen {
         Seen::NotPresent => (
             rest::FoundStatus::NotPresent,
             rest::SyncFlagDetail::DestroyedPendingKeyIsNotPresentInKeystore,

@@ -1,6 +1,5 @@
 //! The calendar: which dates are to act, in the order of their days.
 
-use crate::clock;
 use crate::coordinator::ops::access::{Call, Permission};
 use crate::coordinator::ops::errors::OpsError;
 use crate::coordinator::ops::{Ops, dates};
@@ -62,7 +61,7 @@ impl Ops {
         query: CalendarQuery,
     ) -> Result<Vec<CalendarEntry>, OpsError> {
         call.authorise(Permission::Read, query.vault)?;
-        let today = dates::day(clock::unix_ms())?;
+        let today = dates::day(self.now())?;
         let from = query.from.as_deref();
         let from = from.map(|text| dates::date("from", text)).transpose()?;
         let to = match query.to.as_deref() {

@@ -1,6 +1,5 @@
 //! Transitions of keys: each writes the intents of all keystores concerned in one commit.
 
-use crate::clock;
 use crate::coordinator::ops::access::{Call, Permission};
 use crate::coordinator::ops::commit::{Done, Draft};
 use crate::coordinator::ops::errors::OpsError;
@@ -58,7 +57,7 @@ impl Ops {
     pub(crate) async fn hold_until(&self, id: KeyId) -> Result<Option<String>, OpsError> {
         let vault = self.key_record(id).await?.vault;
         let period = self.vault_record(vault).await?.destruction_hold;
-        dates::hold_until(&period, clock::unix_ms())
+        dates::hold_until(&period, self.now())
     }
 
     /// Takes back a destruction while it is held: the key is again what it was.

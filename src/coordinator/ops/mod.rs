@@ -24,6 +24,7 @@ pub mod found;
 pub mod ignore;
 pub mod intents;
 pub mod kek_rotation;
+mod key_change;
 pub mod keys;
 pub mod keystore_removal;
 pub mod keystores;
@@ -47,6 +48,7 @@ pub mod words;
 
 use std::sync::Arc;
 
+use crate::clock::WallClock;
 use crate::coordinator::ops::entropy::Entropy;
 use crate::coordinator::ops::fleet::Fleet;
 use crate::coordinator::store::Store;
@@ -59,6 +61,7 @@ pub struct Ops {
     pub(crate) fleet: Arc<dyn Fleet>,
     pub(crate) entropy: Arc<dyn Entropy>,
     pub(crate) limits: Limits,
+    pub(crate) clock: WallClock,
 }
 
 /// How much of anything there may be.
@@ -99,7 +102,14 @@ impl Ops {
             fleet,
             entropy,
             limits,
+            clock: WallClock::system(),
         }
+    }
+
+    /// The same by another clock: dates act by what it says.
+    #[must_use]
+    pub fn by_clock(self, clock: WallClock) -> Self {
+        Self { clock, ..self }
     }
 
     /// The agents, for pages that show their lines.

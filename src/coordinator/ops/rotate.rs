@@ -2,7 +2,6 @@
 //! give it out, and those that retire the version before; where the vault demands more copies than there are yet, the version is
 //! kept as the coming one and given out when they are there.
 
-use crate::clock;
 use crate::coordinator::ops::access::{Call, Permission};
 use crate::coordinator::ops::commit::Done;
 use crate::coordinator::ops::errors::OpsError;
@@ -59,7 +58,7 @@ impl Ops {
             return Ok(self.unchanged(call).done(view));
         }
         let vault = self.vault_record(before.vault).await?;
-        let at = clock::unix_ms();
+        let at = self.now();
         let (mut key, copy) = self.next_version(&before, &vault).await?;
         if vault.min_copies <= 1 {
             give_out(&mut key, &template, at)?;
@@ -98,7 +97,7 @@ impl Ops {
         if let Some(coming) = &key.coming {
             self.check_copies(&key.as_version(coming)).await?;
         }
-        let at = clock::unix_ms();
+        let at = self.now();
         self.key_change(call, id, "key.rotate", |key, template| {
             give_out(key, template, at)
         })

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
-use crate::clock::{self, Monotonic};
+use crate::clock::Monotonic;
 use crate::coordinator::ops::access::{Call, Idempotency, Principal, Rights};
 use crate::coordinator::ops::errors::OpsError;
 use crate::coordinator::ops::{Ops, dates};
@@ -16,7 +16,6 @@ use crate::model::ids::KeyId;
 use crate::model::key::ManagedKey;
 use crate::model::lifecycle::{Action, ManagedState};
 use crate::model::template::OnExpiry;
-use crate::model::vault::UnixMs;
 
 /// Between looks at the clock: midnight is met by no more than this, however the clock was set meanwhile.
 const TICK: Duration = Duration::from_secs(2);
@@ -46,7 +45,7 @@ pub async fn run(ops: std::sync::Arc<Ops>, stop: CancellationToken) {
     let mut told: BTreeMap<KeyId, String> = BTreeMap::new();
     let mut was_steady = true;
     loop {
-        let now = clock::unix_ms();
+        let now = ops.now();
         let steady_ms = i64::try_from(began.elapsed_ms()).unwrap_or(i64::MAX);
         let is_steady = watch.look(now.0, steady_ms);
         if is_steady != was_steady {
@@ -57,7 +56,7 @@ pub async fn run(ops: std::sync::Arc<Ops>, stop: CancellationToken) {
             was_steady = is_steady;
         }
         if is_steady {
-            match ops.schedule_pass(now).await {
+            match ops.schedule_pass().await {
                 Ok(passed) => tell(passed, &mut told),
                 Err(error) => tracing::warn!(%error, "cannot read what is due"),
             }
@@ -83,12 +82,12 @@ fn tell(passed: Passed, told: &mut BTreeMap<KeyId, String>) {
 }
 
 impl Ops {
-    /// Carries out what is due at this time. May run any time, by any coordinator; a pass over nothing that is due writes nothing.
+    /// Carries out what is due now. May run any time, by any coordinator; a pass over nothing that is due writes nothing.
     ///
     /// # Errors
     /// Those of the store; what is refused of a key is no error.
-    pub async fn schedule_pass(&self, now: UnixMs) -> Result<Passed, OpsError> {
-        let today = dates::day(now)?.to_string();
+    pub async fn schedule_pass(&self) -> Result<Passed, OpsError> {
+        let today = dates::day(self.now())?.to_string();
         let mut passed = Passed::default();
         let mut after = None;
         loop {

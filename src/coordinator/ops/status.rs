@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use crate::clock::{self, Monotonic};
+use crate::clock::Monotonic;
 use crate::coordinator::ops::Ops;
 use crate::coordinator::ops::access::Call;
 use crate::coordinator::ops::errors::OpsError;
@@ -133,7 +133,7 @@ impl Ops {
             .collect();
         let last: BTreeMap<KeystoreId, LastSeen> =
             self.store.seen(key.version).await?.into_iter().collect();
-        let now = clock::unix_ms();
+        let now = self.now();
         let mut keystores: Vec<KeystoreId> = key.targets.iter().copied().collect();
         keystores.extend(instances.keys().filter(|id| !key.targets.contains(id)));
         let mut rows = Vec::with_capacity(keystores.len());

@@ -4,7 +4,6 @@ use std::time::Duration;
 
 use tokio::task::JoinSet;
 
-use crate::clock;
 use crate::coordinator::ops::Ops;
 use crate::coordinator::ops::access::{Call, Permission};
 use crate::coordinator::ops::commit::{Done, Draft};
@@ -60,7 +59,7 @@ impl Ops {
         key: &ManagedKey,
         instances: &[Instance],
     ) -> Result<Draft, OpsError> {
-        let at = clock::unix_ms();
+        let at = self.now();
         let mut draft = Draft::new("key.sync", format!("key/{}", key.id), key.label.to_string());
         let mut versions = self.sync_wishes(key, instances);
         if versions.iter().all(|of| of.wishes.is_empty()) {

@@ -1,6 +1,5 @@
 //! Key templates.
 
-use crate::clock;
 use crate::coordinator::ops::Ops;
 use crate::coordinator::ops::access::{Call, Permission};
 use crate::coordinator::ops::commit::{Committed, Done, Draft};
@@ -120,7 +119,7 @@ impl Ops {
         }
         self.vault_exists("vault.id", new.vault).await?;
         let id = TemplateId::from_uuid(self.entropy.uuid());
-        let stamps = Stamps::new(clock::unix_ms(), &call.principal.name);
+        let stamps = Stamps::new(self.now(), &call.principal.name);
         let template = record(new, id, stamps);
         check(&template)?;
         let mut draft = Draft::new("template.create", subject(id), template.name.clone());
@@ -250,9 +249,7 @@ impl Ops {
             return Ok(self.unchanged(call).done(view));
         }
         template.revision = before.revision.next();
-        template
-            .stamps
-            .touch(clock::unix_ms(), &call.principal.name);
+        template.stamps.touch(self.now(), &call.principal.name);
         let mut draft = Draft::new(action, subject(id), template.name.clone());
         draft.writes.push(Write::TemplateUpdate {
             record: template.clone(),

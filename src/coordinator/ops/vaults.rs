@@ -1,6 +1,5 @@
 //! Vaults: administrative boundaries.
 
-use crate::clock;
 use crate::coordinator::ops::access::{Call, Permission};
 use crate::coordinator::ops::commit::{Committed, Done, Draft};
 use crate::coordinator::ops::errors::OpsError;
@@ -95,7 +94,7 @@ impl Ops {
                 None => NO_HOLD.to_owned(),
             },
             revision: Revision(1),
-            stamps: Stamps::new(clock::unix_ms(), &call.principal.name),
+            stamps: Stamps::new(self.now(), &call.principal.name),
         };
         let mut draft = Draft::new("vault.create", subject(vault.id), vault.name.clone());
         draft.status = 201;
@@ -178,7 +177,7 @@ impl Ops {
             vault.destruction_hold = dates::hold_period(&period)?;
         }
         vault.revision = expected.next();
-        vault.stamps.touch(clock::unix_ms(), &call.principal.name);
+        vault.stamps.touch(self.now(), &call.principal.name);
         let mut draft = Draft::new("vault.update", subject(id), vault.name.clone());
         draft.writes.push(Write::VaultUpdate {
             record: vault.clone(),

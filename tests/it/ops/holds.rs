@@ -60,9 +60,9 @@ async fn a_held_destruction_disables_waits_and_then_erases() {
 
     let end = midnight_of(&until);
     assert!(end.0 - lockstep::clock::unix_ms().0 >= 7 * 86_400_000 - 60_000);
-    let early = house.ops.schedule_pass(UnixMs(end.0 - 1)).await.unwrap();
+    let early = house.pass_at(UnixMs(end.0 - 1)).await;
     assert_eq!(early.done, 0);
-    assert_eq!(house.ops.schedule_pass(end).await.unwrap().done, 1);
+    assert_eq!(house.pass_at(end).await.done, 1);
     let gone = house.settled(id).await;
     assert_eq!(
         (phase(&gone).as_str(), gone.copies.held),
@@ -87,7 +87,7 @@ async fn a_held_destruction_can_be_taken_back() {
     let until = midnight_of(&held.key.hold.clone().unwrap().until);
     let back = house.ops.key_cancel_destruction(&on(&held), id).await;
     assert_eq!(back.unwrap().value.key.state, ManagedState::Deactivated);
-    assert_eq!(house.ops.schedule_pass(until).await.unwrap().done, 0);
+    assert_eq!(house.pass_at(until).await.done, 0);
     let view = house.settled(id).await;
     house.act(&view, Action::Activate).await.unwrap();
     let view = house.settled(id).await;

@@ -11,7 +11,6 @@ use lockstep::model::ids::{KeyId, TemplateId};
 use lockstep::model::key::Algorithm;
 use lockstep::model::keystore::Variant;
 use lockstep::model::lifecycle::{Action, ManagedState};
-use lockstep::model::vault::UnixMs;
 
 async fn template(house: &House) -> TemplateId {
     let found = house.store.template_by_name(house.vault, "T").await;
@@ -252,8 +251,8 @@ async fn a_version_is_given_out_when_enough_internal_keystores_hold_it() {
     assert_eq!(wanted(&house, id).await, ["a v1 active K"]);
     let more = house.ops.key_rotate(&on(&asked), id).await.unwrap().value;
     assert_eq!(more.key.coming, asked.key.coming, "one at a time");
-    let now = UnixMs(1);
-    let passed = house.ops.schedule_pass(now).await.unwrap();
+    let now = lockstep::clock::unix_ms();
+    let passed = house.pass_at(now).await;
     let why = passed.refused.get(&id).unwrap();
     assert!(why.contains("1 of 2 internal keystores"), "{why}");
 
@@ -271,7 +270,7 @@ async fn a_version_is_given_out_when_enough_internal_keystores_hold_it() {
         ..Change::default()
     };
     house.store.commit(taken).await.unwrap();
-    assert_eq!(house.ops.schedule_pass(now).await.unwrap().done, 1);
+    assert_eq!(house.pass_at(now).await.done, 1);
     let view = house.settled(id).await;
     assert_eq!(
         (view.key.version_number, phase(&view)),
@@ -281,7 +280,7 @@ async fn a_version_is_given_out_when_enough_internal_keystores_hold_it() {
         wanted(&house, id).await,
         ["a v1 active K", "a v2 active K-v2"]
     );
-    assert_eq!(house.ops.schedule_pass(now).await.unwrap().done, 0, "once");
+    assert_eq!(house.pass_at(now).await.done, 0, "once");
 }
 
 #[tokio::test]

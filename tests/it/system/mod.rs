@@ -11,3 +11,4 @@ mod probe;
 mod repository;
 mod secrecy;
 mod strategies;
+mod versions;

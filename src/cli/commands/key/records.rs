@@ -317,7 +317,7 @@ fn page(key: &ManagedKey, now: UnixMs) -> String {
         ),
         ("Rotation", key.rotation_date.clone().unwrap_or_default()),
         (
-            "Destruction held until",
+            "Held until",
             key.destruction_held_until.clone().unwrap_or_default(),
         ),
         ("Can be done now", key.allowed_actions.join(", ")),
