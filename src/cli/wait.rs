@@ -48,7 +48,12 @@ fn items(key: &ManagedKey) -> impl Iterator<Item = (Option<u32>, &StatusInKeysto
 
 /// Whether a keystore will not have it, however long one waits: somebody has to act.
 pub(crate) fn is_refused(key: &ManagedKey) -> bool {
-    items(key).any(|(_, item)| item.keystore_sync_flag != SyncFlag::Ok && is_settled(item))
+    let is_ours = |one: &Difference| one.healed_by == HealedBy::Operator;
+    items(key).any(|(_, item)| {
+        item.keystore_sync_flag != SyncFlag::Ok
+            && is_settled(item)
+            && item.differences.iter().any(is_ours)
+    })
 }
 
 /// Whether it waits for nothing but the keystore to come back.

@@ -8,6 +8,7 @@ use crate::cli::exit::Exit;
 use crate::cli::find::{self, vault_path};
 use crate::cli::table::fields;
 use crate::model::capabilities::Strategy;
+use crate::model::vault::NO_HOLD;
 use crate::rest::vault::{Vault, VaultCreate, VaultList, VaultPatch};
 
 /// What to do with vaults.
@@ -175,6 +176,14 @@ fn row(vault: &Vault) -> Vec<String> {
     ]
 }
 
+/// Nothing where destruction is not held.
+fn hold(vault: &Vault) -> String {
+    Some(&vault.destruction_hold)
+        .filter(|period| *period != NO_HOLD)
+        .cloned()
+        .unwrap_or_default()
+}
+
 fn page(vault: &Vault) -> String {
     fields(&[
         ("Vault", vault.name.clone()),
@@ -182,6 +191,7 @@ fn page(vault: &Vault) -> String {
         ("Description", vault.description.clone()),
         ("Disables by", disables_by(vault)),
         ("Copies", demanded(vault)),
+        ("Destruction held for", hold(vault)),
         ("Keys", vault.keys_count.to_string()),
         ("Templates", vault.key_templates_count.to_string()),
         ("Keystores", vault.keystores_count.to_string()),

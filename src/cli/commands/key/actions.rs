@@ -134,7 +134,7 @@ pub(in crate::cli::commands::key) fn settled(
     let in_step = key.progress.phase == Phase::InStep;
     context.show(&key, |key| {
         if in_step {
-            status::headline(&key.label, key.state, &key.progress)
+            status::headline(key)
         } else {
             status::page(key, now)
         }

@@ -209,7 +209,7 @@ pub fn versions(key: &Named, context: &mut Context<'_, '_>) -> anyhow::Result<Ex
         let pattern = version.verification_patterns.first();
         vec![
             version.version.to_string(),
-            status::state_words(version.state),
+            status::key_state(version),
             status::phase(&version.progress),
             instance.map_or_else(String::new, |one| one.label_in_keystore.clone()),
             instance.map_or_else(String::new, |one| one.id.replace('-', "")),
@@ -272,7 +272,7 @@ fn keystores(key: &ManagedKey) -> String {
 fn row(key: &ManagedKey) -> Vec<String> {
     vec![
         key.label.clone(),
-        status::state_words(key.state),
+        status::key_state(key),
         status::phase(&key.progress),
         kind(key),
         key.template.name.clone(),
@@ -283,7 +283,7 @@ fn row(key: &ManagedKey) -> Vec<String> {
 }
 
 fn page(key: &ManagedKey, now: UnixMs) -> String {
-    let state = status::state_words(key.state);
+    let state = status::key_state(key);
     let state = match key.progress.phase {
         Phase::InStep => state,
         Phase::Changing | Phase::OutOfStep | Phase::Unknown => format!("wanted {state}"),
