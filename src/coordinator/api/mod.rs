@@ -25,6 +25,7 @@ pub(crate) mod key_body;
 mod keystore_body;
 pub(crate) mod keystores;
 pub(crate) mod managed_keys;
+pub(crate) mod metrics;
 pub(crate) mod plan;
 pub(crate) mod query;
 pub(crate) mod refusal;
@@ -131,6 +132,7 @@ fn extension_routes() -> Router<Api> {
             get(kek_rotation::one).post(kek_rotation::rotate),
         )
         .route("/api/lockstep/v1/calendar", get(calendar::list))
+        .route("/metrics", get(metrics::metrics))
         .route("/api/lockstep/v1/audit", get(audit::list))
         .route("/api/openapi.json", any(later))
         .route("/api/lockstep/v1/{noun}", any(later_noun))

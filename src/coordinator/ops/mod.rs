@@ -31,6 +31,7 @@ pub mod keystores;
 pub mod lifecycle;
 pub mod lists;
 mod material;
+pub mod metrics;
 pub mod naming;
 pub mod plan;
 pub mod ready;
@@ -48,9 +49,12 @@ pub mod words;
 
 use std::sync::Arc;
 
-use crate::clock::WallClock;
+use tokio::sync::Mutex;
+
+use crate::clock::{Monotonic, WallClock};
 use crate::coordinator::ops::entropy::Entropy;
 use crate::coordinator::ops::fleet::Fleet;
+use crate::coordinator::ops::metrics::Measured;
 use crate::coordinator::store::Store;
 use crate::decide::coordinator::LATE_AFTER_MS;
 
@@ -62,6 +66,8 @@ pub struct Ops {
     pub(crate) entropy: Arc<dyn Entropy>,
     pub(crate) limits: Limits,
     pub(crate) clock: WallClock,
+    /// The last measurement, and when it was taken.
+    pub(crate) measured: Arc<Mutex<Option<(Monotonic, Measured)>>>,
 }
 
 /// How much of anything there may be.
@@ -103,6 +109,7 @@ impl Ops {
             entropy,
             limits,
             clock: WallClock::system(),
+            measured: Arc::default(),
         }
     }
 
