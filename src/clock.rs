@@ -1,5 +1,6 @@
 //! The only place where a clock is read. What is decided gets its times as arguments.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use crate::model::vault::UnixMs;
@@ -12,6 +13,36 @@ pub fn unix_ms() -> UnixMs {
         .duration_since(UNIX_EPOCH)
         .unwrap_or(Duration::ZERO);
     UnixMs(i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
+}
+
+/// Where a part of the program has its wall clock from: the system's, or one that a test sets.
+#[derive(Clone)]
+pub struct WallClock(Arc<dyn Fn() -> UnixMs + Send + Sync>);
+
+impl WallClock {
+    /// The system's.
+    #[must_use]
+    pub fn system() -> Self {
+        Self(Arc::new(unix_ms))
+    }
+
+    /// Another one.
+    #[must_use]
+    pub fn of(read: impl Fn() -> UnixMs + Send + Sync + 'static) -> Self {
+        Self(Arc::new(read))
+    }
+
+    /// What it says.
+    #[must_use]
+    pub fn now(&self) -> UnixMs {
+        (self.0)()
+    }
+}
+
+impl std::fmt::Debug for WallClock {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("WallClock")
+    }
 }
 
 /// A point in monotonic time.

@@ -17,7 +17,7 @@ use lockstep::coordinator::console::{self, Line};
 use lockstep::coordinator::ops::access::Rights;
 use lockstep::coordinator::ops::auth::Auth;
 use lockstep::coordinator::ops::entropy::SystemEntropy;
-use lockstep::coordinator::ops::{Limits, Ops};
+use lockstep::coordinator::ops::{Limits, Ops, schedule};
 use lockstep::coordinator::reconcile::fleet::Keepers;
 use lockstep::coordinator::restore;
 use lockstep::coordinator::store::Store;
@@ -98,9 +98,11 @@ async fn coordinator(args: &ServeArgs) -> anyhow::Result<()> {
         Some(_) => Line::Https,
     };
     let ops = Arc::new(ops);
+    let dates = tokio::spawn(schedule::run(Arc::clone(&ops), stop.clone()));
     let router =
         api::router(Arc::clone(&ops), auth.clone()).merge(console::router(ops, auth, line));
     api::serve::serve(listener, router, scheme, stop.cancelled_owned()).await?;
+    dates.await.context("the schedule broke off")?;
     keepers.stop().await;
     tracing::info!("stopped");
     Ok(())

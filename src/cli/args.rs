@@ -7,6 +7,7 @@ use clap::{Args, Parser, Subcommand};
 use crate::cli::commands::audit::AuditCommand;
 use crate::cli::commands::backup::BackupArgs;
 use crate::cli::commands::ca::CaCommand;
+use crate::cli::commands::calendar::CalendarArgs;
 use crate::cli::commands::differences::DifferencesArgs;
 use crate::cli::commands::doctor::DoctorArgs;
 use crate::cli::commands::key::KeyCommand;
@@ -22,7 +23,8 @@ use crate::cli::context::Format;
     name = "lockstep",
     version,
     after_help = "Exit codes: 0 done (with --wait: confirmed everywhere), 1 error, 2 usage, \
-                  3 refused, 75 not yet confirmed or nobody answers (try again)."
+                  3 refused (with --wait: also by a keystore, for good), 75 not yet confirmed or nobody \
+                  answers (try again)."
 )]
 pub struct CommandLine {
     /// How to reach the coordinator.
@@ -90,6 +92,8 @@ pub enum Command {
     /// Check every promise that can be checked now, and what goes wrong if nobody looks. Changes nothing; exits with 1 where
     /// a promise is broken.
     Doctor(DoctorArgs),
+    /// What dates will do, and when.
+    Calendar(CalendarArgs),
     /// What was asked, by whom.
     #[command(subcommand)]
     Audit(AuditCommand),
@@ -153,6 +157,7 @@ impl CommandLine {
             | Command::Backup(_)
             | Command::Recover(_)
             | Command::Doctor(_)
+            | Command::Calendar(_)
             | Command::Audit(_) => None,
         }
     }

@@ -3,7 +3,7 @@
 use crate::cli::args::{Command, CommandLine};
 use crate::cli::client::ClientError;
 use crate::cli::commands::{
-    audit, backup, ca, differences, doctor, key, keystore, recover, template, vault,
+    audit, backup, ca, calendar, differences, doctor, key, keystore, recover, template, vault,
 };
 use crate::cli::context::Context;
 use crate::cli::exit::Exit;
@@ -38,6 +38,7 @@ fn command(line: CommandLine, terminal: &mut Terminal<'_>) -> anyhow::Result<Exi
         Command::Backup(args) => backup::run(&args, &mut asking(terminal)?),
         Command::Recover(args) => recover::run(&args, &mut asking(terminal)?),
         Command::Doctor(args) => doctor::run(&args, &mut asking(terminal)?),
+        Command::Calendar(args) => calendar::run(&args, &mut asking(terminal)?),
         Command::Audit(command) => audit::run(command, &mut asking(terminal)?),
     }
 }

@@ -12,7 +12,7 @@ use crate::rest::status::{Difference, Phase, Progress, StatusInKeystore};
 /// A key with all of its keystores.
 #[must_use]
 pub fn page(key: &ManagedKey, now: UnixMs) -> String {
-    let headline = headline(&key.label, key.state, &key.progress);
+    let headline = headline(key);
     if key.status_in_keystores.is_empty() {
         return headline;
     }
@@ -26,13 +26,30 @@ pub fn page(key: &ManagedKey, now: UnixMs) -> String {
         parts.push(String::new());
         parts.extend(reasons);
     }
+    if let Some(coming) = &key.coming_version {
+        let message = printable(&coming.message);
+        parts.extend([
+            String::new(),
+            format!("Version {}: {message}.", coming.version),
+        ]);
+    }
+    for version in &key.unsettled_versions {
+        let state = state_words(version.state);
+        parts.extend([
+            String::new(),
+            format!("Version {}, wanted {state}:", version.version),
+            table(&version.status_in_keystores, now),
+        ]);
+        parts.extend(self::reasons(&version.status_in_keystores));
+    }
     parts.join("\n")
 }
 
 /// A key in one sentence.
 #[must_use]
-pub fn headline(label: &str, state: ManagedState, progress: &Progress) -> String {
-    let (label, state) = (printable(label), state_words(state));
+pub fn headline(key: &ManagedKey) -> String {
+    let progress = &key.progress;
+    let (label, state) = (printable(&key.label), key_state(key));
     let (confirmed, total) = (progress.confirmed, progress.total);
     let count = match total {
         0 => "on no keystore yet".to_owned(),
@@ -44,6 +61,15 @@ pub fn headline(label: &str, state: ManagedState, progress: &Progress) -> String
         Phase::Changing => format!("{label}: changing to {state}, {count}"),
         Phase::OutOfStep => format!("{label}: wanted {state}, OUT OF STEP, {count}"),
         Phase::Unknown => format!("{label}: wanted {state}, UNKNOWN, {count}"),
+    }
+}
+
+/// A key's state in words: a destruction that is held is none yet.
+#[must_use]
+pub fn key_state(key: &ManagedKey) -> String {
+    match &key.destruction_held_until {
+        None => state_words(key.state),
+        Some(day) => format!("disabled, to be destroyed on {}", printable(day)),
     }
 }
 

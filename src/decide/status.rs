@@ -313,8 +313,8 @@ const fn detail(want: Want, is_target: bool, seen: Seen) -> SyncDetail {
     }
 }
 
-/// The phase of a key from its keystores: `(keystore, whether it is a target, status)`, one for each keystore with an
-/// instance, and each target.
+/// The phase of a key from its keystores: `(keystore, whether it is a target, status)`, one for each instance, and each target.
+/// Of several versions on one keystore the worst counts.
 ///
 /// A keystore that was removed from the targets does not count while the key is active and it is confirmed disabled there. It
 /// counts when it is not confirmed, and always once the key is to be unusable everywhere: "deactivated" and "destroyed" are
@@ -322,8 +322,16 @@ const fn detail(want: Want, is_target: bool, seen: Seen) -> SyncDetail {
 #[must_use]
 pub fn phase(is_active: bool, keystores: &[(KeystoreId, bool, Status)]) -> KeyPhase {
     let is_confirmed = |status: &Status| matches!(status, Status::InSync(_));
-    let counted: Vec<&(KeystoreId, bool, Status)> = keystores
-        .iter()
+    let mut worst: Vec<&(KeystoreId, bool, Status)> = Vec::with_capacity(keystores.len());
+    for row in keystores {
+        match worst.iter_mut().find(|(known, _, _)| *known == row.0) {
+            None => worst.push(row),
+            Some(known) if Phase::of(&known.2) < Phase::of(&row.2) => *known = row,
+            Some(_) => {}
+        }
+    }
+    let counted: Vec<&(KeystoreId, bool, Status)> = worst
+        .into_iter()
         .filter(|(_, is_target, status)| *is_target || !is_active || !is_confirmed(status))
         .collect();
     let unconfirmed: Vec<KeystoreId> = counted

@@ -9,7 +9,8 @@ use crate::model::ids::{KeyId, KeyVersionId, KeystoreId, Revision, TemplateId, V
 use crate::model::lifecycle::ManagedState;
 use crate::model::observed::{Fingerprint, ObjectClass};
 use crate::model::text::Label;
-use crate::model::vault::Stamps;
+use crate::model::vault::{Stamps, UnixMs};
+use crate::model::version::{Acted, Hold, KeyVersion};
 
 /// Algorithms that keys on PKCS#11 keystores can have (names of API v4).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -470,10 +471,28 @@ pub struct ManagedKey {
     pub targets: BTreeSet<KeystoreId>,
     /// Whether targets were set by hand and no longer follow the template.
     pub targets_by_hand: bool,
-    /// `YYYY-MM-DD`, UTC; for planning until dates act.
+    /// `YYYY-MM-DD`: at its 00:00 UTC a pre-active key is activated.
     pub activation_date: Option<String>,
-    /// `YYYY-MM-DD`, UTC.
+    /// `YYYY-MM-DD`: at its 00:00 UTC an active key is deactivated, or people are warned, as its template says.
     pub expiration_date: Option<String>,
+    /// `YYYY-MM-DD`: at its 00:00 UTC an active key is rotated.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rotation_date: Option<String>,
+    /// Which of the dates need nothing more.
+    #[serde(default)]
+    pub acted: Acted,
+    /// Since when the version in use has been given out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub in_use_since: Option<UnixMs>,
+    /// The versions before the one in use, oldest first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub past: Vec<KeyVersion>,
+    /// A version that is made, and given out when enough internal keystores hold it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub coming: Option<Box<KeyVersion>>,
+    /// Of a destroyed key: until when its destruction is held.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hold: Option<Hold>,
     /// Grows with each change by a person or a date: the ETag.
     pub revision: Revision,
     /// Who and when.

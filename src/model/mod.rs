@@ -29,3 +29,4 @@ pub mod step;
 pub mod template;
 pub mod text;
 pub mod vault;
+pub mod version;

@@ -7,6 +7,36 @@ use crate::model::key::{DeactivatedUsage, KeySpec, UsageSet};
 use crate::model::lifecycle::ManagedState;
 use crate::model::vault::Stamps;
 
+/// What happens at a key's expiration date.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OnExpiry {
+    /// It is noted once; the key goes on working.
+    #[default]
+    Warn,
+    /// The key is deactivated everywhere.
+    Deactivate,
+}
+
+impl OnExpiry {
+    /// The name in API, CLI and audit.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Warn => "warn",
+            Self::Deactivate => "deactivate",
+        }
+    }
+
+    /// The one of that name.
+    #[must_use]
+    pub fn from_name(name: &str) -> Option<Self> {
+        [Self::Warn, Self::Deactivate]
+            .into_iter()
+            .find(|one| one.name() == name)
+    }
+}
+
 /// A key template.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct KeyTemplate {
@@ -38,6 +68,12 @@ pub struct KeyTemplate {
     pub expiration_period: String,
     /// Whether rotating deactivates the version before.
     pub deactivate_on_rotation: bool,
+    /// ISO 8601 period from one rotation to the next, such as `P90D`; none: only people rotate.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rotation_interval: Option<String>,
+    /// What the expiration date does.
+    #[serde(default)]
+    pub on_expiry: OnExpiry,
     /// Every keystore that carries this group is a target.
     pub group: String,
     /// Archived templates make no new keys.

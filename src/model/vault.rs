@@ -42,6 +42,9 @@ impl Stamps {
     }
 }
 
+/// A vault's `destruction_hold` that holds nothing.
+pub const NO_HOLD: &str = "P0D";
+
 /// Administrative boundary: templates, keys and keystores belong to exactly one.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Vault {
@@ -61,10 +64,17 @@ pub struct Vault {
     /// Internal keystores that must hold a key's material before it is first activated; at least 1.
     #[serde(default = "one_copy")]
     pub min_copies: u32,
+    /// ISO 8601 period in days for which a destroyed key is only disabled and can be brought back, `P0D` (not at all) to `P90D`.
+    #[serde(default = "no_hold")]
+    pub destruction_hold: String,
     /// The ETag.
     pub revision: Revision,
     /// Who and when.
     pub stamps: Stamps,
+}
+
+fn no_hold() -> String {
+    NO_HOLD.to_owned()
 }
 
 const fn one_copy() -> u32 {

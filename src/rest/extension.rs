@@ -62,6 +62,9 @@ pub struct Plan {
 pub struct KeystorePlan {
     /// Which.
     pub keystore: KeystoreRef,
+    /// Number of the key's version.
+    #[serde(default)]
+    pub version: u32,
     /// What would be wanted there; missing: nothing is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub want: Option<String>,

@@ -106,16 +106,31 @@ pub struct ManagedKey {
     /// `YYYY-MM-DD`, UTC.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expiration_date: Option<String>,
+    /// `YYYY-MM-DD`, UTC: the day of the next rotation, where its template has it rotated.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rotation_date: Option<String>,
+    /// When the version in use replaced another; none before the first rotation.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rotated_at: Option<String>,
+    /// A version that is made and waits to be given out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub coming_version: Option<ComingVersion>,
+    /// The day until which its destruction is held, `YYYY-MM-DD`; it ends at 00:00 UTC.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub destruction_held_until: Option<String>,
     /// Values of the naming scheme's tags.
     pub label_tags: Vec<Tag>,
-    /// Whether it can be rotated: not built yet.
+    /// Whether it can be rotated now.
     pub is_rotatable: bool,
     /// Keystores it is wanted on.
     pub referenced_keystores: Vec<KeystoreRef>,
     /// What its objects are called.
     pub instances: Vec<KeyInstance>,
-    /// What is true on each keystore.
+    /// What is true on each keystore of the version in use.
     pub status_in_keystores: Vec<StatusInKeystore>,
+    /// The versions before it that are not everywhere as wanted; all of them: `GET …/versions`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub unsettled_versions: Vec<VersionStatus>,
     /// Whether rotating deactivates the version before.
     pub deactivate_on_rotation: bool,
     /// Always `web`.
@@ -123,6 +138,26 @@ pub struct ManagedKey {
     /// Who and when.
     #[serde(flatten)]
     pub stamps: RecordStamps,
+}
+
+/// A version that is made and waits until enough internal keystores hold it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ComingVersion {
+    /// Its number.
+    pub version: u32,
+    /// What it waits for, for people.
+    pub message: String,
+}
+
+/// What is true of a version that was replaced.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VersionStatus {
+    /// Its number.
+    pub version: u32,
+    /// What is wanted of it.
+    pub state: ManagedState,
+    /// What is true on each keystore.
+    pub status_in_keystores: Vec<StatusInKeystore>,
 }
 
 /// Names a key's template.

@@ -71,6 +71,9 @@ impl Phase {
 pub struct Unconfirmed {
     /// Which.
     pub keystore: KeystoreRef,
+    /// Number of the key's version there.
+    #[serde(default)]
+    pub version: u32,
     /// Its status, as in [`StatusInKeystore::sync_status`].
     pub sync_status: String,
     /// Why, for people.
@@ -107,9 +110,9 @@ pub struct StatusInKeystore {
     pub instance: InstanceRef,
     /// What was found.
     pub status: FoundStatus,
-    /// Empty: destruction is not held.
+    /// ISO 8601 period for which destruction is held; empty: it is not.
     pub destruction_policy_duration: String,
-    /// Empty: destruction is not held.
+    /// When it will be destroyed, UTC; empty: destruction is not held.
     pub destruction_at: String,
     /// Whether it is as wanted.
     pub keystore_sync_flag: SyncFlag,

@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::model::key::{Algorithm, DeactivatedUsage, Usage};
 use crate::model::lifecycle::ManagedState;
+use crate::model::template::OnExpiry;
 use crate::rest::list::{IdRef, NamedRef, PageInfo, RecordStamps};
 
 /// POST /api/v4/templates
@@ -67,6 +68,12 @@ pub struct KeyProperties {
     /// Whether rotating deactivates the version before.
     #[serde(default)]
     pub deactivate_on_rotation: bool,
+    /// ISO 8601 period from one rotation to the next, such as `P90D`; left out: only people rotate.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rotation_interval: Option<String>,
+    /// What the expiration date does: `warn`, or `deactivate`.
+    #[serde(default)]
+    pub on_expiry: OnExpiry,
 }
 
 /// Changes of [`KeyProperties`].
@@ -88,6 +95,12 @@ pub struct KeyPropertiesPatch {
     /// As in [`KeyProperties`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub deactivate_on_rotation: Option<bool>,
+    /// As in [`KeyProperties`]; empty: only people rotate.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rotation_interval: Option<String>,
+    /// As in [`KeyProperties`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub on_expiry: Option<OnExpiry>,
 }
 
 /// Where keys made from a template go, and what is special about them there.

@@ -24,6 +24,9 @@ pub struct VaultCreate {
     /// Internal keystores that must hold a key before it is first activated.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub min_copies: Option<u32>,
+    /// How long a destroyed key is only disabled and can be brought back, `P0D` (not at all) to `P90D`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub destruction_hold: Option<String>,
 }
 
 /// PATCH /api/v4/vaults/{id}: what is left out stays.
@@ -46,6 +49,9 @@ pub struct VaultPatch {
     /// Internal keystores that must hold a key before it is first activated.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub min_copies: Option<u32>,
+    /// How long a destroyed key is only disabled and can be brought back, `P0D` (not at all) to `P90D`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub destruction_hold: Option<String>,
 }
 
 /// A vault.
@@ -66,6 +72,9 @@ pub struct Vault {
     /// Internal keystores that must hold a key before it is first activated.
     #[serde(default)]
     pub min_copies: u32,
+    /// How long a destroyed key is only disabled and can be brought back.
+    #[serde(default)]
+    pub destruction_hold: String,
     /// Managed keys in it, destroyed ones too.
     pub keys_count: u64,
     /// Templates in it.

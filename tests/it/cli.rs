@@ -101,8 +101,8 @@ impl Desk {
             .unwrap()
     }
 
-    /// What happens outside: `agent NAME`, `internal NAME`, `down NAME`, `up NAME`, `lose KEY NAME`,
-    /// `regress NAME`: its token loses a wrapping, and what keeps AES keys from encrypting.
+    /// What happens outside: `agent NAME`, `internal NAME`, `down NAME`, `up NAME`, `refuse NAME`, `relent NAME`,
+    /// `lose KEY NAME`, `regress NAME`: its token loses a wrapping, and what keeps AES keys from encrypting.
     async fn happens(&self, line: &str) {
         let fleet = &self.coordinator.fleet;
         let words: Vec<&str> = line.split(' ').collect();
@@ -115,6 +115,8 @@ impl Desk {
             }
             ["down", name] => fleet.set_up(self.id(name).await, false),
             ["up", name] => fleet.set_up(self.id(name).await, true),
+            ["refuse", name] => fleet.set_refusing(self.id(name).await, true),
+            ["relent", name] => fleet.set_refusing(self.id(name).await, false),
             ["wrong-pin", name] => fleet.set_health(self.id(name).await, Health::WrongPin),
             ["well", name] => fleet.set_health(self.id(name).await, Health::Ok),
             ["lose", key, name] => {
@@ -232,6 +234,16 @@ async fn play(name: &str) {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_life_of_a_key() {
     play("life").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn partial_success_is_told() {
+    play("partly").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn versions_and_dates() {
+    play("time").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

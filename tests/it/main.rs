@@ -27,6 +27,7 @@ mod outsider;
 mod rest_api;
 mod rest_extensions;
 mod rest_found;
+mod rest_metrics;
 mod serve;
 mod store_contract;
 mod support;

@@ -4,26 +4,32 @@ mod adopting;
 mod agents;
 mod changes;
 mod doctor;
+mod holds;
 mod kek_rotation;
 mod keystores;
 mod lifecycle;
 mod making;
 mod manageable;
+mod rotating;
+mod schedule;
 mod strategies;
 mod targets;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
 use tempfile::TempDir;
 use uuid::Uuid;
 
 use crate::ops::agents::Agents;
+use lockstep::clock::WallClock;
 use lockstep::coordinator::ops::access::{Call, Idempotency, Principal, Rights};
 use lockstep::coordinator::ops::entropy::SystemEntropy;
 use lockstep::coordinator::ops::errors::OpsError;
 use lockstep::coordinator::ops::keys::{KeyNew, KeyView};
 use lockstep::coordinator::ops::keystores::KeystoreNew;
+use lockstep::coordinator::ops::schedule::Passed;
 use lockstep::coordinator::ops::status::InKeystore;
 use lockstep::coordinator::ops::templates::TemplateNew;
 use lockstep::coordinator::ops::vaults::VaultNew;
@@ -35,6 +41,8 @@ use lockstep::model::ids::{KeyId, KeystoreId, Revision, VaultId};
 use lockstep::model::key::{Algorithm, DeactivatedUsage, KeySpec};
 use lockstep::model::keystore::Variant;
 use lockstep::model::lifecycle::{Action, ManagedState};
+use lockstep::model::template::OnExpiry;
+use lockstep::model::vault::UnixMs;
 
 /// A coordinator with a vault, its keystores, and a template.
 pub(crate) struct House {
@@ -43,6 +51,8 @@ pub(crate) struct House {
     pub(crate) store: Arc<dyn Store>,
     pub(crate) vault: VaultId,
     pub(crate) dir: TempDir,
+    /// What its clock says, Unix milliseconds; 0: the system's time.
+    pub(crate) clock: Arc<AtomicI64>,
 }
 
 /// A call by the administrator; `etag` as If-Match.
@@ -86,6 +96,12 @@ impl House {
             Arc::new(SystemEntropy),
             Limits::default(),
         );
+        let clock = Arc::new(AtomicI64::new(0));
+        let set = clock.clone();
+        let ops = ops.by_clock(WallClock::of(move || match set.load(Ordering::SeqCst) {
+            0 => lockstep::clock::unix_ms(),
+            now => UnixMs(now),
+        }));
         let new = VaultNew {
             name: "V".to_owned(),
             ..VaultNew::default()
@@ -97,7 +113,14 @@ impl House {
             store,
             vault: vault.value.vault.id,
             dir,
+            clock,
         }
+    }
+
+    /// A pass over what is due at this time; the house's clock stays there.
+    pub(crate) async fn pass_at(&self, now: UnixMs) -> Passed {
+        self.clock.store(now.0, Ordering::SeqCst);
+        self.ops.schedule_pass().await.unwrap()
     }
 
     /// `home` internal; `a` and `b` external in the group; `c` external in none; a template of the group.
@@ -157,6 +180,8 @@ impl House {
             activation_period: String::new(),
             expiration_period: String::new(),
             deactivate_on_rotation: false,
+            rotation_interval: None,
+            on_expiry: OnExpiry::Warn,
             group: "prod".to_owned(),
             archived: false,
         }

@@ -358,6 +358,117 @@ async fn keys_are_listed_by_what_is_asked() {
 }
 
 #[tokio::test]
+async fn a_rotated_key_has_two_versions() {
+    let scene = Scene::new().await;
+    assert!(scene.key.is_rotatable && scene.key.rotated_at.is_none());
+    let path = scene.path("/rotate");
+    let missing = scene.coordinator.ask("POST", &path, &[], None).await;
+    assert_eq!(missing.refused(428).code, "precondition_required");
+    let done = scene.coordinator.act(&path, &scene.etag).await;
+    let key: ManagedKey = done.read();
+    assert_eq!((key.version, key.progress.phase), (2, Phase::InStep));
+    assert!(key.rotated_at.is_some() && key.unsettled_versions.is_empty());
+    assert_eq!(key.instances[0].label_in_keystore, "k1-v2");
+    assert_eq!(key.label, "k1");
+    assert_ne!(done.etag(), scene.etag);
+    let stale = scene.coordinator.act(&path, &scene.etag).await;
+    assert_eq!(stale.refused(412).code, "etag_mismatch");
+    let list = scene
+        .coordinator
+        .get(&scene.path("/versions"))
+        .await
+        .value();
+    let told: Vec<_> = list["managed_keys"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|one| {
+            (
+                one["version"].as_u64().unwrap(),
+                one["id"] == key.id.as_str(),
+            )
+        })
+        .collect();
+    assert_eq!(told, [(2, true), (1, true)]);
+    assert_eq!(list["total_count"], 2);
+    let path = scene.path("/versions?limit=1&offset=1");
+    let page = scene.coordinator.get(&path).await.value();
+    assert_eq!(page["managed_keys"][0]["version"], 1);
+    // What is wrong with an old version is told of the key, with its number.
+    let fleet = &scene.coordinator.fleet;
+    fleet.tamper(
+        scene.tokyo,
+        scene.version(),
+        Reason::Missing,
+        |observation| {
+            *observation = Observation::Absent { same_label: vec![] };
+        },
+    );
+    let key: ManagedKey = scene.coordinator.get(&scene.path("")).await.read();
+    assert_eq!(key.progress.phase, Phase::OutOfStep);
+    let unconfirmed: Vec<_> = key
+        .progress
+        .unconfirmed
+        .iter()
+        .map(|one| one.version)
+        .collect();
+    assert_eq!(unconfirmed, [1]);
+    assert_eq!(key.unsettled_versions[0].version, 1);
+}
+
+#[tokio::test]
+async fn a_held_destruction_has_the_words_of_api_v4() {
+    let scene = Scene::new().await;
+    let vault = format!("/api/v4/vaults/{}", scene.vault.id);
+    let etag = scene.coordinator.get(&vault).await.etag();
+    let body = json!({"destruction_hold": "P7D"});
+    let headers = [("if-match", etag.as_str())];
+    let set = scene
+        .coordinator
+        .ask("PATCH", &vault, &headers, Some(body))
+        .await;
+    assert_eq!(set.value()["destruction_hold"], "P7D");
+    let off = scene
+        .coordinator
+        .act(&scene.path("/deactivate"), &scene.etag)
+        .await;
+    let held = scene
+        .coordinator
+        .act(&scene.path("/destroy"), &off.etag())
+        .await;
+    let key: ManagedKey = held.read();
+    let until = key.destruction_held_until.unwrap();
+    assert_eq!(key.state, ManagedState::Destroyed);
+    assert_eq!(key.allowed_actions, ["cancel_destruction"]);
+    let item = &key.status_in_keystores[0];
+    assert_eq!(item.status, FoundStatus::PendingDestruction);
+    assert_eq!(item.destruction_policy_duration, "P7D");
+    assert_eq!(item.destruction_at, format!("{until}T00:00:00.000Z"));
+    let detail = SyncFlagDetail::DestroyedPendingKeyIsPendingDestructionInKeystore;
+    assert_eq!(
+        (item.keystore_sync_flag, item.keystore_sync_flag_detail),
+        (SyncFlag::Ok, detail)
+    );
+    let list = scene
+        .coordinator
+        .get("/api/lockstep/v1/calendar")
+        .await
+        .value();
+    let date = &list["dates"][0];
+    assert_eq!(
+        (date["kind"].as_str(), date["date"].as_str()),
+        (Some("erasure"), Some(&*until))
+    );
+    let path = format!(
+        "/api/lockstep/v1/managed_keys/{}/cancel_destruction",
+        scene.key.id
+    );
+    let back: ManagedKey = scene.coordinator.act(&path, &held.etag()).await.read();
+    assert_eq!(back.state, ManagedState::Deactivated);
+    assert_eq!(back.destruction_held_until, None);
+}
+
+#[tokio::test]
 async fn dates_are_set_and_taken_away() {
     let scene = Scene::new().await;
     let patch = async |etag: &str, body: Value| {

@@ -19,6 +19,17 @@ use lockstep::model::keystore::KeystoreRecord;
 use lockstep::model::template::KeyTemplate;
 use lockstep::model::vault::Vault;
 
+/// Takes back what the fourth schema brought.
+pub(crate) const BEFORE_TIME: &str = "
+    DROP INDEX key_version_fingerprint; ALTER TABLE key_version DROP COLUMN fingerprint;
+    DROP INDEX key_activation; ALTER TABLE key DROP COLUMN activation_open;
+    DROP INDEX key_expiration; ALTER TABLE key DROP COLUMN expiration_open;
+    DROP INDEX key_rotation; ALTER TABLE key DROP COLUMN rotation_date;
+    DROP INDEX key_hold; ALTER TABLE key DROP COLUMN hold_until;
+    DROP INDEX key_coming; ALTER TABLE key DROP COLUMN coming;
+    CREATE INDEX key_fingerprint ON key (vault, fingerprint);
+    PRAGMA user_version = 3;";
+
 const ALL: Page = Page {
     limit: 1000,
     offset: 0,

@@ -3,6 +3,7 @@
 pub mod audit;
 pub mod backup;
 pub mod ca;
+pub mod calendar;
 pub mod differences;
 pub mod doctor;
 pub mod found;

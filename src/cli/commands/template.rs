@@ -3,7 +3,7 @@
 use clap::{Args, Subcommand};
 
 use crate::cli::client::{Change, ClientError, Verb};
-use crate::cli::commands::words::{algorithm, deactivated_usage, state, usage};
+use crate::cli::commands::words::{algorithm, deactivated_usage, on_expiry, state, usage};
 use crate::cli::context::Context;
 use crate::cli::exit::Exit;
 use crate::cli::find::{self, template_path};
@@ -11,6 +11,7 @@ use crate::cli::status::state_words;
 use crate::cli::table::fields;
 use crate::model::key::{Algorithm, DeactivatedUsage, KeySpec, Usage};
 use crate::model::lifecycle::ManagedState;
+use crate::model::template::OnExpiry;
 use crate::rest::keystore::PKCS11;
 use crate::rest::list::IdRef;
 use crate::rest::template::{
@@ -87,6 +88,15 @@ pub struct CreateArgs {
     /// From creation to expiration, an ISO 8601 period.
     #[arg(long, default_value = "P1Y")]
     expiration_period: String,
+    /// Have rotating a key deactivate the version before.
+    #[arg(long)]
+    deactivate_on_rotation: bool,
+    /// Rotate its keys by themselves, each after this ISO 8601 period, such as P90D.
+    #[arg(long)]
+    rotation_interval: Option<String>,
+    /// What a key's expiration date does: warn, or deactivate.
+    #[arg(long, default_value = "warn", value_parser = on_expiry)]
+    on_expiry: OnExpiry,
     /// Labels of its keys, with `<TAG>` places.
     #[arg(long)]
     naming_scheme: Option<String>,
@@ -121,6 +131,15 @@ pub struct UpdateArgs {
     /// Another period to expiration.
     #[arg(long)]
     expiration_period: Option<String>,
+    /// Whether rotating a key deactivates the version before.
+    #[arg(long)]
+    deactivate_on_rotation: Option<bool>,
+    /// Another period from rotation to rotation; empty: only people rotate.
+    #[arg(long)]
+    rotation_interval: Option<String>,
+    /// What a key's expiration date does: warn, or deactivate.
+    #[arg(long, value_parser = on_expiry)]
+    on_expiry: Option<OnExpiry>,
     /// Another usage of active keys.
     #[arg(long, value_delimiter = ',', value_parser = usage)]
     usage: Option<Vec<Usage>>,
@@ -182,7 +201,9 @@ fn create(args: CreateArgs, context: &mut Context<'_, '_>) -> anyhow::Result<()>
             activation_date: args.activation_period,
             expiration_date: args.expiration_period,
             state: args.state,
-            deactivate_on_rotation: false,
+            deactivate_on_rotation: args.deactivate_on_rotation,
+            rotation_interval: args.rotation_interval,
+            on_expiry: args.on_expiry,
         },
         keystores: vec![TemplateKeystore {
             group: args.group,
@@ -221,7 +242,9 @@ fn update(args: UpdateArgs, context: &mut Context<'_, '_>) -> anyhow::Result<()>
         activation_date: args.activation_period,
         expiration_date: args.expiration_period,
         state: args.state,
-        deactivate_on_rotation: None,
+        deactivate_on_rotation: args.deactivate_on_rotation,
+        rotation_interval: args.rotation_interval,
+        on_expiry: args.on_expiry,
     };
     let body = TemplatePatch {
         name: args.name,
@@ -273,6 +296,19 @@ fn row(template: &Template) -> Vec<String> {
     ]
 }
 
+fn rotation(template: &Template) -> String {
+    let key = &template.key;
+    let before = if key.deactivate_on_rotation {
+        "deactivates the version before"
+    } else {
+        "leaves the version before"
+    };
+    match &key.rotation_interval {
+        None => format!("by hand; {before}"),
+        Some(interval) => format!("every {interval}; {before}"),
+    }
+}
+
 fn page(template: &Template) -> String {
     let keystore = template.keystores.first();
     let deactivated = keystore.and_then(|k| k.pkcs11_deactivated_usage);
@@ -296,6 +332,8 @@ fn page(template: &Template) -> String {
         ("New keys are", state_words(template.key.state)),
         ("Activation after", template.key.activation_date.clone()),
         ("Expiration after", template.key.expiration_date.clone()),
+        ("At expiration", template.key.on_expiry.name().to_owned()),
+        ("Rotation", rotation(template)),
         ("Keystore group", groups(template)),
         (
             "Naming scheme",

@@ -8,6 +8,7 @@ use crate::cli::exit::Exit;
 use crate::cli::find::{self, vault_path};
 use crate::cli::table::fields;
 use crate::model::capabilities::Strategy;
+use crate::model::vault::NO_HOLD;
 use crate::rest::vault::{Vault, VaultCreate, VaultList, VaultPatch};
 
 /// What to do with vaults.
@@ -27,6 +28,9 @@ pub enum VaultCommand {
         /// Internal keystores that must hold a key before it is first activated, 1 to 100.
         #[arg(long)]
         min_copies: Option<u32>,
+        /// How long a destroyed key is only disabled and can be brought back: P0D (not at all) to P90D.
+        #[arg(long)]
+        destruction_hold: Option<String>,
     },
     /// List them.
     List,
@@ -51,6 +55,9 @@ pub enum VaultCommand {
         /// Internal keystores that must hold a key before it is first activated, 1 to 100.
         #[arg(long)]
         min_copies: Option<u32>,
+        /// How long a destroyed key is only disabled and can be brought back: P0D (not at all) to P90D.
+        #[arg(long)]
+        destruction_hold: Option<String>,
     },
     /// Delete it; it must be empty.
     Delete {
@@ -70,6 +77,7 @@ pub fn run(command: VaultCommand, context: &mut Context<'_, '_>) -> anyhow::Resu
             description,
             strategy,
             min_copies,
+            destruction_hold,
         } => {
             let body = VaultCreate {
                 name,
@@ -77,6 +85,7 @@ pub fn run(command: VaultCommand, context: &mut Context<'_, '_>) -> anyhow::Resu
                 recovery_key_label: None,
                 pkcs11_strategy: strategy,
                 min_copies,
+                destruction_hold,
             };
             let change = Change::with_body(&body)?;
             let made = context
@@ -108,6 +117,7 @@ pub fn run(command: VaultCommand, context: &mut Context<'_, '_>) -> anyhow::Resu
             description,
             strategy,
             min_copies,
+            destruction_hold,
         } => {
             let now = find::vault(&context.client, &vault)?;
             let body = VaultPatch {
@@ -116,6 +126,7 @@ pub fn run(command: VaultCommand, context: &mut Context<'_, '_>) -> anyhow::Resu
                 recovery_key_label: None,
                 pkcs11_strategy: strategy,
                 min_copies,
+                destruction_hold,
             };
             let change = Change::with_body(&body)?.resting_on(&now);
             let path = vault_path(&now.value.id);
@@ -165,6 +176,14 @@ fn row(vault: &Vault) -> Vec<String> {
     ]
 }
 
+/// Nothing where destruction is not held.
+fn hold(vault: &Vault) -> String {
+    Some(&vault.destruction_hold)
+        .filter(|period| *period != NO_HOLD)
+        .cloned()
+        .unwrap_or_default()
+}
+
 fn page(vault: &Vault) -> String {
     fields(&[
         ("Vault", vault.name.clone()),
@@ -172,6 +191,7 @@ fn page(vault: &Vault) -> String {
         ("Description", vault.description.clone()),
         ("Disables by", disables_by(vault)),
         ("Copies", demanded(vault)),
+        ("Destruction held for", hold(vault)),
         ("Keys", vault.keys_count.to_string()),
         ("Templates", vault.key_templates_count.to_string()),
         ("Keystores", vault.keystores_count.to_string()),

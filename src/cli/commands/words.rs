@@ -3,6 +3,7 @@
 use crate::model::key::{Algorithm, DeactivatedUsage, Usage};
 use crate::model::keystore::Variant;
 use crate::model::lifecycle::ManagedState;
+use crate::model::template::OnExpiry;
 
 /// Reads an algorithm.
 ///
@@ -30,6 +31,14 @@ pub fn deactivated_usage(text: &str) -> Result<DeactivatedUsage, String> {
         "process_only" => Ok(DeactivatedUsage::ProcessOnly),
         _ => Err("none or process_only".to_owned()),
     }
+}
+
+/// Reads what a key's expiration date does.
+///
+/// # Errors
+/// Which there are.
+pub fn on_expiry(text: &str) -> Result<OnExpiry, String> {
+    OnExpiry::from_name(text).ok_or_else(|| "warn or deactivate".to_owned())
 }
 
 /// Reads a key's state.

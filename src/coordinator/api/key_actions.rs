@@ -43,17 +43,47 @@ pub(crate) async fn destroy(api: State<Api>, id: Path<String>, incoming: Incomin
     act(api, id, incoming, Action::Destroy).await
 }
 
-async fn act(
+async fn act(api: State<Api>, id: Path<String>, incoming: Incoming, action: Action) -> Answer {
+    let State(state) = api.clone();
+    change(api, id, incoming, |call, id| async move {
+        state.ops.key_act(&call, id, action).await
+    })
+    .await
+}
+
+/// POST …/rotate
+pub(crate) async fn rotate(api: State<Api>, id: Path<String>, incoming: Incoming) -> Answer {
+    let State(state) = api.clone();
+    change(api, id, incoming, |call, id| async move {
+        state.ops.key_rotate(&call, id).await
+    })
+    .await
+}
+
+/// POST …/cancel_destruction
+pub(crate) async fn cancel_destruction(
+    api: State<Api>,
+    id: Path<String>,
+    incoming: Incoming,
+) -> Answer {
+    let State(state) = api.clone();
+    change(api, id, incoming, |call, id| async move {
+        state.ops.key_cancel_destruction(&call, id).await
+    })
+    .await
+}
+
+async fn change<F: Future<Output = Result<Done<KeyView>, OpsError>>>(
     State(api): State<Api>,
     Path(id): Path<String>,
     mut incoming: Incoming,
-    action: Action,
+    ask: impl FnOnce(Call, KeyId) -> F,
 ) -> Answer {
     let id = parse(&id)?;
     let result = async {
         incoming.no_body()?;
         let wait = begin(&api, &mut incoming, id).await?;
-        let done = api.ops.key_act(&incoming.call, id, action).await?;
+        let done = ask(incoming.call.clone(), id).await?;
         let done = settle(&api, &incoming, done, wait).await;
         Ok(shown(StatusCode::OK, done, &incoming))
     };

@@ -36,12 +36,7 @@ pub(crate) fn body(view: &KeyView, trace: &str) -> rest::ManagedKey {
         description: key.description.clone(),
         state: key.state,
         progress: status_body::progress(view),
-        allowed_actions: key
-            .state
-            .allowed()
-            .iter()
-            .map(|action| action.name().to_owned())
-            .collect(),
+        allowed_actions: actions(view),
         key_material_present: material(view),
         copies: copies(view),
         size: key.spec.bits().to_string(),
@@ -56,17 +51,49 @@ pub(crate) fn body(view: &KeyView, trace: &str) -> rest::ManagedKey {
             .collect(),
         activation_date: key.activation_date.clone(),
         expiration_date: key.expiration_date.clone(),
+        rotation_date: key.rotation_date.clone(),
+        rotated_at: key
+            .in_use_since
+            .filter(|_| key.version_number > 1)
+            .map(answer::time),
+        coming_version: coming(view),
+        destruction_held_until: key.hold.as_ref().map(|hold| hold.until.clone()),
         label_tags: tags(&key.label_tags),
-        is_rotatable: false,
+        is_rotatable: view.not_rotatable.is_none(),
         referenced_keystores: targets
             .map(|found| keystore_body::reference(found.keystore, &found.name))
             .collect(),
         instances: vec![instance(view)],
         status_in_keystores: status_body::items(view, trace),
+        unsettled_versions: status_body::unsettled(view, trace),
         deactivate_on_rotation: view.deactivate_on_rotation,
         managing_systems: vec!["web".to_owned()],
         stamps: answer::stamps(&key.stamps, href(key.id)),
     }
+}
+
+fn actions(view: &KeyView) -> Vec<String> {
+    let mut names: Vec<&str> = if view.key.hold.is_some() {
+        vec!["cancel_destruction"]
+    } else {
+        let allowed = view.key.state.allowed();
+        allowed.iter().map(|action| action.name()).collect()
+    };
+    if view.not_rotatable.is_none() {
+        names.push("rotate");
+    }
+    names.into_iter().map(str::to_owned).collect()
+}
+
+fn coming(view: &KeyView) -> Option<rest::ComingVersion> {
+    let coming = view.key.coming.as_ref()?;
+    Some(rest::ComingVersion {
+        version: coming.number,
+        message: format!(
+            "made, and given out when {} internal keystores hold it",
+            view.copies.minimum
+        ),
+    })
 }
 
 fn template(view: &KeyView) -> rest::KeyTemplateRef {
@@ -86,7 +113,7 @@ fn template(view: &KeyView) -> rest::KeyTemplateRef {
 fn instance(view: &KeyView) -> rest::KeyInstance {
     rest::KeyInstance {
         id: view.key.version.to_string(),
-        label_in_keystore: view.key.label.as_str().to_owned(),
+        label_in_keystore: view.key.object_label(),
         kind: match view.key.spec.class() {
             KeyClass::Secret => "secret_key".to_owned(),
             KeyClass::Pair => "key_pair".to_owned(),

@@ -197,7 +197,7 @@ pub(crate) async fn one(
     Ok(answer::object(view.key.revision, body))
 }
 
-/// GET …/managed_keys/{id}/versions: one, until keys can be rotated.
+/// GET …/managed_keys/{id}/versions, the one in use first, then newest first.
 pub(crate) async fn versions(
     State(api): State<Api>,
     Path(id): Path<String>,
@@ -206,20 +206,20 @@ pub(crate) async fn versions(
 ) -> Result<Response, Refusal> {
     let (query, page) = take_query(&mut incoming)?;
     incoming.done(&LATER)?;
-    let view = api.ops.key(&incoming.call, parse(&id)?).await?;
-    incoming.check_vault(view.key.vault)?;
-    let is_asked = (query.states.is_empty() || query.states.contains(&view.key.state))
-        && query
-            .label
-            .is_none_or(|label| label == view.key.label.as_str())
-        && query
-            .template
-            .is_none_or(|template| template == view.key.template);
-    let mut found = empty();
-    if is_asked {
-        found.total = 1;
-        found.items.extend((page.offset == 0).then_some(view));
+    let mut views = api.ops.key_versions(&incoming.call, parse(&id)?).await?;
+    if let Some(view) = views.first() {
+        incoming.check_vault(view.key.vault)?;
     }
+    views.retain(|view| {
+        (query.states.is_empty() || query.states.contains(&view.key.state))
+            && (query.label.as_deref()).is_none_or(|label| label == view.key.label.as_str())
+            && (query.template).is_none_or(|template| template == view.key.template)
+    });
+    let mut found = empty();
+    found.total = u64::try_from(views.len()).unwrap_or(u64::MAX);
+    let place = |number: u32| usize::try_from(number).unwrap_or(usize::MAX);
+    let shown = views.into_iter().skip(place(page.offset));
+    found.items.extend(shown.take(place(page.limit)));
     Ok(page_of(&uri, page, &found, &incoming.trace))
 }
 

@@ -12,6 +12,7 @@ pub(crate) mod answer;
 pub(crate) mod audit;
 pub(crate) mod backup;
 pub(crate) mod body;
+pub(crate) mod calendar;
 pub(crate) mod capability_body;
 pub(crate) mod differences;
 pub(crate) mod doctor;
@@ -26,6 +27,7 @@ pub(crate) mod key_body;
 mod keystore_body;
 pub(crate) mod keystores;
 pub(crate) mod managed_keys;
+pub(crate) mod metrics;
 pub(crate) mod plan;
 pub(crate) mod query;
 pub(crate) mod recovery;
@@ -107,7 +109,7 @@ fn key_routes() -> Router<Api> {
             &at("update_from_template"),
             post(key_actions::update_from_template),
         )
-        .route(&at("rotate"), post(rotate))
+        .route(&at("rotate"), post(key_actions::rotate))
 }
 
 fn extension_routes() -> Router<Api> {
@@ -116,6 +118,10 @@ fn extension_routes() -> Router<Api> {
     Router::new()
         .route(&at("targets"), put(key_actions::targets))
         .route(&at("compromise"), post(key_actions::compromise))
+        .route(
+            &at("cancel_destruction"),
+            post(key_actions::cancel_destruction),
+        )
         .route(&at("verify"), post(key_actions::verify))
         .route(&at("prove"), post(key_actions::prove))
         .route("/api/lockstep/v1/plan", post(plan::plan))
@@ -128,6 +134,8 @@ fn extension_routes() -> Router<Api> {
             "/api/lockstep/v1/keystores/{id}/kek_rotation",
             get(kek_rotation::one).post(kek_rotation::rotate),
         )
+        .route("/api/lockstep/v1/calendar", get(calendar::list))
+        .route("/metrics", get(metrics::metrics))
         .route("/api/lockstep/v1/audit", get(audit::list))
         .route("/api/lockstep/v1/backup", post(backup::make))
         .route(
@@ -152,10 +160,6 @@ async fn later_noun(Path(noun): Path<String>, uri: Uri) -> Refusal {
     } else {
         unknown_path(uri).await
     }
-}
-
-async fn rotate() -> Refusal {
-    Refusal::not_built_yet("rotating a key")
 }
 
 async fn alive() -> &'static str {

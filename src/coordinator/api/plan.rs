@@ -51,6 +51,7 @@ pub(crate) async fn plan(
             .into_iter()
             .map(|planned| KeystorePlan {
                 keystore: keystore_body::reference(planned.keystore, &planned.name),
+                version: planned.version,
                 want: planned.want.map(|want| want.name().to_owned()),
                 steps: planned.steps,
                 refused: planned.refused,

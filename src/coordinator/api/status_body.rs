@@ -6,9 +6,11 @@ use crate::coordinator::api::refusal::Refusal;
 use crate::coordinator::api::{answer, found_body, keystore_body};
 use crate::coordinator::ops::keys::KeyView;
 use crate::coordinator::ops::status::{InKeystore, Observed};
-use crate::model::difference::Status;
+use crate::model::difference::{Seen, Status};
+use crate::model::key::ManagedKey;
 use crate::model::text::hex;
 use crate::rest::error::ApiError;
+use crate::rest::managed_key::VersionStatus;
 use crate::rest::status as rest;
 
 /// All keystores of a key.
@@ -22,12 +24,17 @@ pub(crate) fn all(view: &KeyView, trace: &str) -> rest::StatusInKeystores {
 /// How far a key is.
 pub(crate) fn progress(view: &KeyView) -> rest::Progress {
     let phase = &view.phase;
-    let unconfirmed = view
-        .keystores
+    let is_confirmed = |found: &InKeystore| matches!(found.status, Status::InSync(_));
+    let unconfirmed = phase
+        .unconfirmed
         .iter()
-        .filter(|found| phase.unconfirmed.contains(&found.keystore))
-        .map(|found| rest::Unconfirmed {
+        .flat_map(|keystore| {
+            let rows = view.all_rows();
+            rows.filter(move |(_, found)| found.keystore == *keystore && !is_confirmed(found))
+        })
+        .map(|(version, found)| rest::Unconfirmed {
             keystore: keystore_body::reference(found.keystore, &found.name),
+            version,
             sync_status: found.status.name().to_owned(),
             message: found.message(),
         })
@@ -44,14 +51,65 @@ pub(crate) fn progress(view: &KeyView) -> rest::Progress {
 pub(crate) fn items(view: &KeyView, trace: &str) -> Vec<rest::StatusInKeystore> {
     view.keystores
         .iter()
-        .map(|found| item(view, found, trace))
+        .map(|found| item(view, &view.key, found, trace))
         .collect()
 }
 
-fn item(view: &KeyView, found: &InKeystore, trace: &str) -> rest::StatusInKeystore {
+/// The versions before the one in use that are not everywhere as wanted.
+pub(crate) fn unsettled(view: &KeyView, trace: &str) -> Vec<VersionStatus> {
+    let is_confirmed = |found: &InKeystore| matches!(found.status, Status::InSync(_));
+    view.past
+        .iter()
+        .filter(|past| !past.keystores.iter().all(is_confirmed))
+        .map(|past| VersionStatus {
+            version: past.key.version_number,
+            state: past.key.state,
+            status_in_keystores: past
+                .keystores
+                .iter()
+                .map(|found| item(view, &past.key, found, trace))
+                .collect(),
+        })
+        .collect()
+}
+
+/// Until when a destruction is held, in API v4's two fields.
+fn hold(view: &KeyView) -> (String, String) {
+    let Some(hold) = &view.key.hold else {
+        return (String::new(), String::new());
+    };
+    (
+        view.destruction_hold.clone(),
+        format!("{}T00:00:00.000Z", hold.until),
+    )
+}
+
+/// A held destruction that is as wanted has words of its own in API v4.
+fn held(view: &KeyView, found: &InKeystore) -> Option<(rest::FoundStatus, rest::SyncFlagDetail)> {
+    let is_held = view.key.hold.is_some() && matches!(found.status, Status::InSync(_));
+    is_held.then_some(match found.seen {
+        Seen::NotPresent => (
+            rest::FoundStatus::NotPresent,
+            rest::SyncFlagDetail::DestroyedPendingKeyIsNotPresentInKeystore,
+        ),
+        Seen::Unknown | Seen::Active | Seen::NotActive | Seen::WrongKey => (
+            rest::FoundStatus::PendingDestruction,
+            rest::SyncFlagDetail::DestroyedPendingKeyIsPendingDestructionInKeystore,
+        ),
+    })
+}
+
+fn item(
+    view: &KeyView,
+    key: &ManagedKey,
+    found: &InKeystore,
+    trace: &str,
+) -> rest::StatusInKeystore {
     let instance = found.instance.as_ref();
     let object = instance.map(|instance| &instance.intent.object);
-    let version = view.key.version;
+    let version = key.version;
+    let (destruction_policy_duration, destruction_at) = hold(view);
+    let held = held(view, found);
     let wanted = instance.map_or("absent", |instance| instance.intent.want.name());
     rest::StatusInKeystore {
         keystore: keystore_body::reference(found.keystore, &found.name),
@@ -60,14 +118,24 @@ fn item(view: &KeyView, found: &InKeystore, trace: &str) -> rest::StatusInKeysto
                 .map_or(version, |instance| instance.intent.version)
                 .to_string(),
         },
-        status: rest::FoundStatus::from_name(found.uko_status.name())
-            .unwrap_or(rest::FoundStatus::Unknown),
-        destruction_policy_duration: String::new(),
-        destruction_at: String::new(),
+        status: held.map_or_else(
+            || {
+                rest::FoundStatus::from_name(found.uko_status.name())
+                    .unwrap_or(rest::FoundStatus::Unknown)
+            },
+            |(status, _)| status,
+        ),
+        destruction_policy_duration,
+        destruction_at,
         keystore_sync_flag: rest::SyncFlag::from_name(found.sync_flag.name())
             .unwrap_or(rest::SyncFlag::Error),
-        keystore_sync_flag_detail: rest::SyncFlagDetail::from_name(found.sync_detail.name())
-            .unwrap_or(rest::SyncFlagDetail::Unknown),
+        keystore_sync_flag_detail: held.map_or_else(
+            || {
+                rest::SyncFlagDetail::from_name(found.sync_detail.name())
+                    .unwrap_or(rest::SyncFlagDetail::Unknown)
+            },
+            |(_, detail)| detail,
+        ),
         error: found
             .error
             .as_ref()
@@ -76,10 +144,7 @@ fn item(view: &KeyView, found: &InKeystore, trace: &str) -> rest::StatusInKeysto
             || hex(version.uuid().as_bytes()),
             |object| hex(&object.cka_id),
         ),
-        label_in_keystore: object.map_or_else(
-            || view.key.label.as_str().to_owned(),
-            |object| object.label.clone(),
-        ),
+        label_in_keystore: object.map_or_else(|| key.object_label(), |object| object.label.clone()),
         is_target: found.is_target,
         wanted: wanted.to_owned(),
         sync_status: found.status.name().to_owned(),

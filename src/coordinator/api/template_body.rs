@@ -42,6 +42,8 @@ pub(crate) fn new(asked: rest::TemplateCreate) -> Result<TemplateNew, Refusal> {
         activation_period: key.activation_date,
         expiration_period: key.expiration_date,
         deactivate_on_rotation: key.deactivate_on_rotation,
+        rotation_interval: key.rotation_interval,
+        on_expiry: key.on_expiry,
         group: keystore.group,
         archived: asked.state == Some(rest::TemplateState::Archived),
     })
@@ -66,6 +68,8 @@ pub(crate) fn patch(asked: rest::TemplatePatch) -> Result<TemplatePatch, Refusal
         activation_period: key.activation_date,
         expiration_period: key.expiration_date,
         deactivate_on_rotation: key.deactivate_on_rotation,
+        rotation_interval: key.rotation_interval,
+        on_expiry: key.on_expiry,
         group: keystore.group,
     })
 }
@@ -132,6 +136,8 @@ pub(crate) fn body(view: &TemplateView) -> rest::Template {
             expiration_date: template.expiration_period.clone(),
             state: template.initial_state,
             deactivate_on_rotation: template.deactivate_on_rotation,
+            rotation_interval: template.rotation_interval.clone(),
+            on_expiry: template.on_expiry,
         },
         keystores: vec![rest::TemplateKeystore {
             group: template.group.clone(),

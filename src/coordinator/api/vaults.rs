@@ -48,6 +48,7 @@ async fn create(State(api): State<Api>, mut incoming: Incoming) -> Result<Respon
         recovery_key_label: asked.recovery_key_label,
         strategy: asked.pkcs11_strategy,
         min_copies: asked.min_copies,
+        destruction_hold: asked.destruction_hold,
     };
     let done = api.ops.vault_create(&incoming.call, new).await?;
     let revision = done.value.vault.revision;
@@ -81,6 +82,7 @@ async fn update(
             recovery_key_label: asked.recovery_key_label,
             strategy: asked.pkcs11_strategy,
             min_copies: asked.min_copies,
+            destruction_hold: asked.destruction_hold,
         };
         let done = api.ops.vault_update(&incoming.call, id, patch).await?;
         let revision = done.value.vault.revision;
@@ -145,6 +147,7 @@ fn body(view: &VaultView) -> rest::Vault {
         recovery_key_label: vault.recovery_key_label.clone(),
         pkcs11_strategy: vault.strategy,
         min_copies: vault.min_copies,
+        destruction_hold: vault.destruction_hold.clone(),
         keys_count: view.keys_count,
         key_templates_count: view.templates_count,
         keystores_count: view.keystores_count,

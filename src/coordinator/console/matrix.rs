@@ -449,6 +449,9 @@ fn title(found: &InKeystore, now: UnixMs) -> String {
 
 fn state_words(view: &KeyView) -> &'static str {
     use crate::model::lifecycle::ManagedState;
+    if view.key.hold.is_some() {
+        return "Disabled, to be destroyed";
+    }
     match view.key.state {
         ManagedState::PreActivation => "Pre-active",
         ManagedState::Active => "Active",

@@ -6,7 +6,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use crate::clock::{self, Monotonic};
+use crate::clock::Monotonic;
 use crate::coordinator::ops::Ops;
 use crate::coordinator::ops::access::{Call, Permission};
 use crate::coordinator::ops::adopting::Adopting;
@@ -141,7 +141,7 @@ impl Ops {
             tries += 1;
             let mut adopting = Adopting {
                 ops: self,
-                at: clock::unix_ms(),
+                at: self.now(),
                 by: &call.principal.name,
                 new,
                 keystore: &keystore,

@@ -168,6 +168,15 @@ impl Adopting<'_> {
             .keys_of(self.vault.id, body.fingerprint)
             .await?;
         match same_key(body, &keys).map_err(|why| unjoinable(&why))? {
+            Some(key) if key.fingerprint != Some(body.fingerprint) => {
+                let number = key.version_with(body.fingerprint).unwrap_or_default();
+                let why = format!(
+                    "its material is version {number} of {:?}, which is in use with version {}",
+                    key.label.as_str(),
+                    key.version_number
+                );
+                Err(OpsError::refused("other_version", why))
+            }
             Some(key) => self.join(key.clone(), found, record).await,
             None => self.make(found, record).await,
         }

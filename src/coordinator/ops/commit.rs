@@ -1,6 +1,5 @@
 //! One change, one commit: record, intents, audit entry and operation together, then a wake.
 
-use crate::clock;
 use crate::coordinator::ops::Ops;
 use crate::coordinator::ops::access::Call;
 use crate::coordinator::ops::errors::OpsError;
@@ -166,7 +165,7 @@ impl Ops {
         call: &Call,
         draft: Draft,
     ) -> Result<Committed, OpsError> {
-        let at = clock::unix_ms();
+        let at = self.now();
         let id = OperationId::from_uuid(self.entropy.uuid_at(at));
         let operation = operation_record(call, &draft, id, at);
         let key = operation
@@ -210,7 +209,7 @@ impl Ops {
     /// What a request that changes nothing answers.
     pub(crate) fn unchanged(&self, call: &Call) -> Committed {
         let operation = call.idempotency.as_ref().map_or_else(
-            || self.entropy.uuid_at(clock::unix_ms()).to_string(),
+            || self.entropy.uuid_at(self.now()).to_string(),
             |idempotency| idempotency.key.clone(),
         );
         Committed {

@@ -1,6 +1,5 @@
 //! Differences over the whole estate.
 
-use crate::clock;
 use crate::coordinator::ops::Ops;
 use crate::coordinator::ops::access::{Call, Permission};
 use crate::coordinator::ops::errors::OpsError;
@@ -62,7 +61,7 @@ impl Ops {
             None => self.keystore_records(query.vault, None).await?,
             Some(id) => self.store.keystore(id).await?.into_iter().collect(),
         };
-        let now = clock::unix_ms();
+        let now = self.now();
         let offset = u64::from(page.offset);
         let end = offset.saturating_add(u64::from(page.limit));
         let mut total = 0_u64;

@@ -1,6 +1,5 @@
 //! Keys on a token that are left to others, with a reason.
 
-use crate::clock;
 use crate::coordinator::ops::Ops;
 use crate::coordinator::ops::access::{Call, Permission};
 use crate::coordinator::ops::commit::{Done, Draft};
@@ -49,7 +48,7 @@ impl Ops {
             let most = format!("at most {IGNORED_MAX} keys of a keystore are ignored");
             return Err(OpsError::invalid("label_in_keystore", "too_many", most));
         }
-        let at = clock::unix_ms();
+        let at = self.now();
         let writes = keys.iter().map(|key| {
             Write::IgnorePut(Ignored {
                 keystore: id,

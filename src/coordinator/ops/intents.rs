@@ -6,8 +6,9 @@ use crate::coordinator::ops::strategies::demanded;
 use crate::coordinator::store::Write;
 use crate::model::adoption::Adoption;
 use crate::model::desired::{Instance, Intent, ObjectPlan, Want};
-use crate::model::ids::{Generation, KeystoreId};
-use crate::model::key::ManagedKey;
+use crate::model::ids::{Generation, KeyVersionId, KeystoreId};
+use crate::model::key::{DeactivatedUsage, ManagedKey};
+use crate::model::lifecycle::ManagedState;
 use crate::model::vault::{UnixMs, Vault};
 
 /// What is to be wanted on one keystore.
@@ -68,10 +69,7 @@ impl Ops {
                     || key.version.uuid().as_bytes().to_vec(),
                     |found| found.cka_id.clone(),
                 ),
-                label: found.map_or_else(
-                    || key.label.as_str().to_owned(),
-                    |found| found.label.clone(),
-                ),
+                label: found.map_or_else(|| key.object_label(), |found| found.label.clone()),
                 spec: key.spec,
                 usage: found
                     .map(|found| found.usage)
@@ -108,16 +106,66 @@ impl Ops {
     }
 }
 
-/// What a key in its state is wanted to be on its targets and on every keystore it ever was on, where that is another thing
-/// than what is wanted there now.
-pub(crate) fn wishes(key: &ManagedKey, instances: &[Instance]) -> Vec<Wish> {
-    let known = |keystore| {
-        instances
-            .iter()
-            .find(|instance| instance.intent.keystore == keystore)
-    };
+/// What is wanted of one version of a key.
+#[derive(Debug)]
+pub(crate) struct VersionWishes {
+    /// The key as this version.
+    pub(crate) key: ManagedKey,
+    /// Where something else than now is wanted of it.
+    pub(crate) wishes: Vec<Wish>,
+}
+
+impl Ops {
+    /// The wishes of all versions, the one in use first. A version before it goes nowhere new where nothing could be done with
+    /// it, or where nobody could send it.
+    pub(crate) async fn version_wishes(
+        &self,
+        key: &ManagedKey,
+        instances: &[Instance],
+    ) -> Result<Vec<VersionWishes>, OpsError> {
+        let mut all = Vec::with_capacity(key.past.len().saturating_add(1));
+        for version in key.by_version() {
+            let mut wishes = wishes(&version, instances);
+            if version.version != key.version
+                && wishes.iter().any(|wish| is_new(wish, &version, instances))
+            {
+                let is_useless = version.state != ManagedState::Active
+                    && version.deactivated_usage == DeactivatedUsage::None;
+                if is_useless || self.store.copies(version.version).await?.is_empty() {
+                    wishes.retain(|wish| !is_new(wish, &version, instances));
+                }
+            }
+            all.push(VersionWishes {
+                key: version,
+                wishes,
+            });
+        }
+        Ok(all)
+    }
+}
+
+fn is_new(wish: &Wish, key: &ManagedKey, instances: &[Instance]) -> bool {
+    instance_of(instances, key.version, wish.keystore).is_none()
+}
+
+/// The instance of a version on a keystore.
+pub(crate) fn instance_of(
+    instances: &[Instance],
+    version: KeyVersionId,
+    keystore: KeystoreId,
+) -> Option<&Instance> {
+    instances
+        .iter()
+        .find(|instance| instance.intent.version == version && instance.intent.keystore == keystore)
+}
+
+/// What the version in use of a key in its state is wanted to be on its targets and on every keystore it ever was on, where that
+/// is another thing than what is wanted there now.
+fn wishes(key: &ManagedKey, instances: &[Instance]) -> Vec<Wish> {
+    let known = |keystore| instance_of(instances, key.version, keystore);
     let past = instances
         .iter()
+        .filter(|instance| instance.intent.version == key.version)
         .map(|instance| instance.intent.keystore)
         .filter(|keystore| !key.targets.contains(keystore));
     key.targets
@@ -131,13 +179,13 @@ pub(crate) fn wishes(key: &ManagedKey, instances: &[Instance]) -> Vec<Wish> {
             if before.is_none() && key.state.is_destroyed() {
                 return None;
             }
-            let want = key.state.want(is_target)?;
+            let want = key.want(is_target)?;
             let is_new = before.is_none_or(|instance| {
                 instance.intent.want != want
                     || instance.is_target != is_target
                     || (is_target
                         && instance.adoption.is_none()
-                        && instance.intent.object.label != key.label.as_str())
+                        && instance.intent.object.label != key.object_label())
             });
             is_new.then_some(Wish {
                 keystore,

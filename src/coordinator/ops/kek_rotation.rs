@@ -1,6 +1,5 @@
 //! Rotating the wrapping key of an internal keystore: asked for here, carried out by `reconcile`, and how far it is.
 
-use crate::clock;
 use crate::coordinator::ops::Ops;
 use crate::coordinator::ops::access::{Call, Permission};
 use crate::coordinator::ops::commit::{Done, Draft};
@@ -9,6 +8,7 @@ use crate::coordinator::store::Write;
 use crate::model::ids::{KeystoreId, Revision};
 use crate::model::kek::{KekRotation, RotationState};
 use crate::model::keystore::{KeystoreRecord, Variant};
+use crate::model::vault::UnixMs;
 
 /// A keystore and the last rotation of its wrapping key.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -61,7 +61,10 @@ impl Ops {
                 let view = self.rotation_view(keystore).await?;
                 return Ok(self.unchanged(call).done(view));
             }
-            match self.commit(call, draft(id, before.as_ref())).await {
+            match self
+                .commit(call, draft(id, before.as_ref(), self.now()))
+                .await
+            {
                 Ok(committed) => {
                     let view = self.rotation_view(keystore).await?;
                     return Ok(committed.done(view));
@@ -106,13 +109,13 @@ impl Ops {
     }
 }
 
-fn draft(id: KeystoreId, before: Option<&KekRotation>) -> Draft {
+fn draft(id: KeystoreId, before: Option<&KekRotation>, asked_at: UnixMs) -> Draft {
     let expected = before.map(|before| before.revision);
     let revision = expected.map_or(1, |revision| revision.0.saturating_add(1));
     let record = KekRotation {
         keystore: id,
         revision: Revision(revision),
-        asked_at: clock::unix_ms(),
+        asked_at,
         state: RotationState::Asked,
         trouble: None,
     };

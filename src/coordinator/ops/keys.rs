@@ -2,24 +2,25 @@
 
 use jiff::civil::Date;
 
-use crate::clock;
 use crate::coordinator::ops::access::{Call, Permission};
 use crate::coordinator::ops::commit::{Committed, Done, Draft};
 use crate::coordinator::ops::errors::OpsError;
 use crate::coordinator::ops::lists::{Page, Paged};
 use crate::coordinator::ops::naming::Scheme;
 use crate::coordinator::ops::repository::Copies;
+use crate::coordinator::ops::rotate::{NotRotatable, not_rotatable};
 use crate::coordinator::ops::status::{Directory, InKeystore};
 use crate::coordinator::ops::vaults::check_description;
 use crate::coordinator::ops::{Ops, dates, intents};
 use crate::coordinator::store::{KeyFilter, Write};
-use crate::decide::status::{KeyPhase, phase};
+use crate::decide::status::{KeyPhase, Phase, phase};
 use crate::model::ids::{KeyId, KeyVersionId, KeystoreId, Revision, TemplateId, VaultId};
 use crate::model::key::ManagedKey;
 use crate::model::lifecycle::ManagedState;
 use crate::model::template::KeyTemplate;
 use crate::model::text::Label;
 use crate::model::vault::{Stamps, Vault};
+use crate::model::version::Acted;
 
 /// A key to be made.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -87,8 +88,37 @@ pub struct KeyView {
     pub copies: Copies,
     /// Whether every keystore is as wanted.
     pub phase: KeyPhase,
-    /// Each keystore's truth: targets, and those that once were.
+    /// Each keystore's truth about the version in use: targets, and those that once were.
     pub keystores: Vec<InKeystore>,
+    /// The versions before it, newest first.
+    pub past: Vec<VersionView>,
+    /// Why it cannot be rotated now; none: it can.
+    pub not_rotatable: Option<NotRotatable>,
+    /// How long its vault holds a destruction.
+    pub destruction_hold: String,
+}
+
+/// A version that was replaced.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct VersionView {
+    /// The key as this version.
+    pub key: ManagedKey,
+    /// Each keystore's truth about it.
+    pub keystores: Vec<InKeystore>,
+}
+
+impl KeyView {
+    /// The rows of all versions, with the number of each.
+    pub fn all_rows(&self) -> impl Iterator<Item = (u32, &InKeystore)> {
+        let current = self.keystores.iter();
+        let past = self.past.iter().flat_map(|version| {
+            let rows = version.keystores.iter();
+            rows.map(|row| (version.key.version_number, row))
+        });
+        current
+            .map(|row| (self.key.version_number, row))
+            .chain(past)
+    }
 }
 
 impl Ops {
@@ -107,7 +137,7 @@ impl Ops {
             vault.ok_or_else(|| OpsError::invalid("vault.id", "not_found", "no such vault"))?;
         let template = self.template_for(&vault, &new.template_name).await?;
         check_description(&new.description)?;
-        let at = clock::unix_ms();
+        let at = self.now();
         let mut key = self.draft_key(&template, new, Stamps::new(at, &call.principal.name))?;
         self.check_label_free(&key).await?;
         let targets = self
@@ -128,10 +158,12 @@ impl Ops {
             version: key.version,
             copy,
         });
-        for wish in intents::wishes(&key, &[]) {
-            let write = self.instance_write(&key, &vault, wish, None, at).await?;
-            draft.writes.push(write);
-            draft.wake.push(wish.keystore);
+        for of in self.version_wishes(&key, &[]).await? {
+            for wish in of.wishes {
+                let write = self.instance_write(&key, &vault, wish, None, at).await?;
+                draft.writes.push(write);
+                draft.wake.push(wish.keystore);
+            }
         }
         // They take the key over from the one that made it.
         draft.wake.extend(internal.iter().map(|record| record.id));
@@ -151,6 +183,34 @@ impl Ops {
         call.authorise(Permission::Read, None)?;
         let key = self.key_record(id).await?;
         self.key_view(key, &mut Directory::default()).await
+    }
+
+    /// Each version of a key, as a key of its own: the one in use first, then newest first.
+    ///
+    /// # Errors
+    /// `NotFound`.
+    pub async fn key_versions(&self, call: &Call, id: KeyId) -> Result<Vec<KeyView>, OpsError> {
+        call.authorise(Permission::Read, None)?;
+        let key = self.key_record(id).await?;
+        let mut directory = Directory::default();
+        let mut views = Vec::with_capacity(key.past.len().saturating_add(1));
+        let instances = self.store.key_instances(id).await?;
+        for mut version in key.by_version() {
+            let is_in_use = version.version == key.version;
+            if !is_in_use {
+                // It is wanted where it was given out, and nowhere else.
+                let of = version.version;
+                let is_there =
+                    |id: &KeystoreId| intents::instance_of(&instances, of, *id).is_some();
+                version.targets.retain(is_there);
+            }
+            let mut view = self.key_view(version, &mut directory).await?;
+            if !is_in_use {
+                view.not_rotatable = Some(NotRotatable::State);
+            }
+            views.push(view);
+        }
+        Ok(views)
     }
 
     /// Keys.
@@ -201,93 +261,6 @@ impl Ops {
         .await
     }
 
-    /// Changes a key's record and whatever that means for its keystores, in one commit. The change is made on what was read;
-    /// where somebody else was faster on an instance it is made once more.
-    pub(crate) async fn key_change(
-        &self,
-        call: &Call,
-        id: KeyId,
-        action: &'static str,
-        change: impl Fn(&mut ManagedKey, &KeyTemplate) -> Result<(), OpsError> + Send + Sync,
-    ) -> Result<Done<KeyView>, OpsError> {
-        if let Some(earlier) = self.earlier(call).await? {
-            return self.key_again(earlier).await;
-        }
-        let mut is_second = false;
-        loop {
-            let before = self.key_record(id).await?;
-            call.check_revision(before.revision)?;
-            let template = self.template_record(before.template).await?;
-            let mut key = before.clone();
-            change(&mut key, &template)?;
-            if key == before {
-                let view = self.key_view(before, &mut Directory::default()).await?;
-                return Ok(self.unchanged(call).done(view));
-            }
-            if key.label != before.label {
-                self.check_label_free(&key).await?;
-                self.check_label_fits(&key, &key.targets).await?;
-            } else {
-                let new = key.targets.difference(&before.targets);
-                self.check_label_fits(&key, new).await?;
-            }
-            let draft = self.change_draft(call, action, &before, &mut key).await?;
-            match self.commit(call, draft).await {
-                Ok(committed) => {
-                    let view = self.key_view(key, &mut Directory::default()).await?;
-                    return Ok(committed.done(view));
-                }
-                Err(OpsError::Conflict { .. }) if !is_second => is_second = true,
-                Err(OpsError::Conflict { .. }) => {
-                    let current = self.key_record(id).await?.revision;
-                    return Err(OpsError::EtagMismatch { current });
-                }
-                Err(error) => return Err(error),
-            }
-        }
-    }
-
-    async fn change_draft(
-        &self,
-        call: &Call,
-        action: &'static str,
-        before: &ManagedKey,
-        key: &mut ManagedKey,
-    ) -> Result<Draft, OpsError> {
-        let at = clock::unix_ms();
-        key.revision = before.revision.next();
-        key.stamps.touch(at, &call.principal.name);
-        if key.state == ManagedState::Active && before.state == ManagedState::PreActivation {
-            self.check_copies(key).await?;
-        }
-        let instances = self.store.key_instances(key.id).await?;
-        let mut draft = Draft::new(action, subject(key.id), detail(before, key));
-        draft.writes.push(Write::KeyUpdate {
-            record: Box::new(key.clone()),
-            expected: before.revision,
-        });
-        let wishes = intents::wishes(key, &instances);
-        if !wishes.is_empty() {
-            let vault = self.vault_record(key.vault).await?;
-            for wish in wishes {
-                let known = instances
-                    .iter()
-                    .find(|instance| instance.intent.keystore == wish.keystore);
-                let write = self.instance_write(key, &vault, wish, known, at).await?;
-                draft.writes.push(write);
-                draft.wake.push(wish.keystore);
-            }
-        }
-        self.check_material(key, &draft.writes).await?;
-        // Destroying needs no material, so the copies go in the commit that says so.
-        if key.state.is_destroyed() && !before.state.is_destroyed() {
-            draft.writes.push(Write::CopiesErase {
-                version: key.version,
-            });
-        }
-        Ok(draft)
-    }
-
     pub(crate) async fn key_record(&self, id: KeyId) -> Result<ManagedKey, OpsError> {
         self.store
             .key(id)
@@ -300,26 +273,36 @@ impl Ops {
         key: ManagedKey,
         directory: &mut Directory,
     ) -> Result<KeyView, OpsError> {
-        let vault_name = self.vault_record(key.vault).await?.name;
+        let vault = self.vault_record(key.vault).await?;
         let template = self.template_record(key.template).await?;
         let copies = self.copies_of(&key).await?;
         let keystores = self.in_keystores(&key, directory).await?;
-        let rows: Vec<_> = keystores
-            .iter()
-            .map(|row| (row.keystore, row.is_target, row.status.clone()))
-            .collect();
-        Ok(KeyView {
-            phase: phase(key.state == ManagedState::Active, &rows),
-            vault_name,
+        let mut past = Vec::with_capacity(key.past.len());
+        for version in key.by_version().into_iter().skip(1) {
+            let mut keystores = self.in_keystores(&version, directory).await?;
+            keystores.retain(|row| row.instance.is_some());
+            past.push(VersionView {
+                key: version,
+                keystores,
+            });
+        }
+        let mut view = KeyView {
+            phase: phase(key.state == ManagedState::Active, &[]),
+            vault_name: vault.name,
             is_aligned: !key.targets_by_hand && key.template_version == template.version,
             is_named_by_scheme: template.naming_scheme.is_some(),
+            not_rotatable: not_rotatable(&key, &template),
             template_name: template.name,
             group: template.group,
             deactivate_on_rotation: template.deactivate_on_rotation,
+            destruction_hold: vault.destruction_hold,
             copies,
             keystores,
+            past,
             key,
-        })
+        };
+        view.phase = whole_phase(&view);
+        Ok(view)
     }
 
     pub(crate) async fn key_again(&self, earlier: Committed) -> Result<Done<KeyView>, OpsError> {
@@ -371,7 +354,7 @@ impl Ops {
         let activation = dates::after("key.activation_date", today, &template.activation_period)?;
         let expiration = dates::after("key.expiration_date", today, &template.expiration_period)?;
         let (label, label_tags) = label(template, new.label, new.label_tags, today, expiration)?;
-        Ok(ManagedKey {
+        let mut key = ManagedKey {
             id: KeyId::from_uuid(self.entropy.uuid()),
             vault: template.vault,
             template: template.id,
@@ -391,9 +374,24 @@ impl Ops {
             targets_by_hand: false,
             activation_date: Some(activation.to_string()),
             expiration_date: Some(expiration.to_string()),
+            rotation_date: None,
+            acted: Acted::default(),
+            in_use_since: None,
+            past: Vec::new(),
+            coming: None,
+            hold: None,
             revision: Revision(1),
             stamps,
-        })
+        };
+        if key.state == ManagedState::Active {
+            let made_at = key.stamps.created_at;
+            dates::into_use(&mut key, template, made_at)?;
+        }
+        // Who has a key made pre-active with an activation date of that very day activates it by hand.
+        if activation <= today {
+            key.acted.activation.clone_from(&key.activation_date);
+        }
+        Ok(key)
     }
 
     /// Asked before a key is made for it; the store asks once more when it is written.
@@ -417,24 +415,22 @@ impl Ops {
     }
 }
 
-pub(crate) fn subject(id: KeyId) -> String {
-    format!("key/{id}")
+/// A keystore is confirmed when all versions are as wanted there; a version that is made and not given out yet is a change that
+/// is under way.
+fn whole_phase(view: &KeyView) -> KeyPhase {
+    let rows: Vec<_> = view
+        .all_rows()
+        .map(|(_, row)| (row.keystore, row.is_target, row.status.clone()))
+        .collect();
+    let mut whole = phase(view.key.state == ManagedState::Active, &rows);
+    if view.key.coming.is_some() && view.key.state == ManagedState::Active {
+        whole.phase = whole.phase.max(Phase::Changing);
+    }
+    whole
 }
 
-fn detail(before: &ManagedKey, key: &ManagedKey) -> String {
-    let mut said = vec![key.label.to_string()];
-    if before.label != key.label {
-        said.push(format!("renamed from {}", before.label));
-    }
-    if before.state != key.state {
-        said.push(format!("{} to {}", before.state.name(), key.state.name()));
-    }
-    let added = key.targets.difference(&before.targets).count();
-    let removed = before.targets.difference(&key.targets).count();
-    if added + removed > 0 {
-        said.push(format!("{added} targets added, {removed} removed"));
-    }
-    said.join("; ")
+pub(crate) fn subject(id: KeyId) -> String {
+    format!("key/{id}")
 }
 
 /// The label, from the naming scheme and its tags, or as given where there is no scheme or it fits the scheme.

@@ -1,6 +1,5 @@
 //! Taking a keystore out.
 
-use crate::clock;
 use crate::coordinator::ops::Ops;
 use crate::coordinator::ops::access::{Call, Permission};
 use crate::coordinator::ops::commit::{Done, Draft};
@@ -97,7 +96,7 @@ impl Ops {
                 if key.targets.remove(&record.id) {
                     let expected = key.revision;
                     key.revision = expected.next();
-                    key.stamps.touch(clock::unix_ms(), &call.principal.name);
+                    key.stamps.touch(self.now(), &call.principal.name);
                     writes.push(Write::KeyUpdate {
                         record: Box::new(key),
                         expected,

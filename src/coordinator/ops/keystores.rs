@@ -2,7 +2,6 @@
 
 use std::collections::BTreeSet;
 
-use crate::clock;
 use crate::coordinator::ops::Ops;
 use crate::coordinator::ops::access::{Call, Permission};
 use crate::coordinator::ops::commit::{Committed, Done, Draft};
@@ -154,7 +153,7 @@ impl Ops {
             .describe(&new.endpoint, &new.agent_name)
             .await
             .map_err(|error| OpsError::fleet(&new.endpoint, error))?;
-        let stamps = Stamps::new(clock::unix_ms(), &call.principal.name);
+        let stamps = Stamps::new(self.now(), &call.principal.name);
         let record = record(new, description, stamps)?;
         self.check_record(&record)?;
         if dry_run {
@@ -329,7 +328,7 @@ impl Ops {
             self.check_same_agent(&mut record).await?;
         }
         record.revision = before.revision.next();
-        record.stamps.touch(clock::unix_ms(), &call.principal.name);
+        record.stamps.touch(self.now(), &call.principal.name);
         let mut draft = Draft::new("keystore.update", subject(id), record.name.clone());
         draft.writes.push(Write::KeystoreUpdate {
             record: record.clone(),

@@ -1,14 +1,15 @@
 //! Transitions of keys: each writes the intents of all keystores concerned in one commit.
 
-use crate::coordinator::ops::Ops;
 use crate::coordinator::ops::access::{Call, Permission};
 use crate::coordinator::ops::commit::{Done, Draft};
 use crate::coordinator::ops::errors::OpsError;
 use crate::coordinator::ops::keys::KeyView;
+use crate::coordinator::ops::{Ops, dates};
 use crate::coordinator::store::Write;
 use crate::decide::status::Phase;
 use crate::model::ids::KeyId;
 use crate::model::lifecycle::Action;
+use crate::model::version::Hold;
 
 impl Ops {
     /// Activates, deactivates, compromises or destroys a key. Asking for the state already there changes nothing.
@@ -34,11 +35,51 @@ impl Ops {
             }
         };
         call.authorise(permission, None)?;
+        let hold = match action {
+            Action::Destroy => self.hold_until(id).await?,
+            Action::Activate | Action::Deactivate | Action::Compromise | Action::Remove => None,
+        };
         self.key_change(call, id, name, |key, _template| {
-            key.state = key
-                .state
+            let from = key.state;
+            key.state = from
                 .after(action)
                 .map_err(|forbidden| OpsError::transition(&forbidden, key.revision))?;
+            if from != key.state
+                && let Some(until) = hold.clone()
+            {
+                key.hold = Some(Hold { until, from });
+            }
+            Ok(())
+        })
+        .await
+    }
+
+    pub(crate) async fn hold_until(&self, id: KeyId) -> Result<Option<String>, OpsError> {
+        let vault = self.key_record(id).await?.vault;
+        let period = self.vault_record(vault).await?.destruction_hold;
+        dates::hold_until(&period, self.now())
+    }
+
+    /// Takes back a destruction while it is held: the key is again what it was.
+    ///
+    /// # Errors
+    /// `StateConflict` where none is held; `EtagMismatch`; what every change may meet.
+    pub async fn key_cancel_destruction(
+        &self,
+        call: &Call,
+        id: KeyId,
+    ) -> Result<Done<KeyView>, OpsError> {
+        call.authorise(Permission::KeyDestroy, None)?;
+        self.key_change(call, id, "key.cancel_destruction", |key, _template| {
+            let Some(hold) = key.hold.take() else {
+                return Err(OpsError::StateConflict {
+                    state: key.state,
+                    allowed: key.state.allowed(),
+                    message: "no destruction of the key is held".to_owned(),
+                    current: Some(key.revision),
+                });
+            };
+            key.state = hold.from;
             Ok(())
         })
         .await
@@ -64,6 +105,15 @@ impl Ops {
         key.state
             .after(Action::Remove)
             .map_err(|forbidden| OpsError::transition(&forbidden, key.revision))?;
+        if let Some(hold) = &key.hold {
+            return Err(OpsError::refused(
+                "destruction_held",
+                format!(
+                    "its destruction is held until {}: cancel it, or wait",
+                    hold.until
+                ),
+            ));
+        }
         if view.phase.phase != Phase::InStep && !force {
             return Err(OpsError::refused(
                 "destruction_unconfirmed",

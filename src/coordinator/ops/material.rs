@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 
 use crate::coordinator::ops::Ops;
 use crate::coordinator::ops::errors::OpsError;
+use crate::coordinator::ops::intents::instance_of;
 use crate::coordinator::store::Write;
 use crate::decide::effects::effects;
 use crate::model::capabilities::Strategy;
@@ -31,7 +32,7 @@ impl Ops {
             return Ok(());
         }
         let instances = self.store.key_instances(key.id).await?;
-        let is_there = |id: &KeystoreId| instances.iter().any(|i| i.intent.keystore == *id);
+        let is_there = |id: &KeystoreId| instance_of(&instances, key.version, *id).is_some();
         let is_new = targets
             .difference(&key.targets)
             .any(|target| !is_there(target));

@@ -13,6 +13,7 @@ pub mod audit;
 pub mod auth;
 pub mod backup;
 pub mod birth;
+pub mod calendar;
 pub mod commit;
 pub mod dates;
 pub mod differences;
@@ -25,17 +26,21 @@ pub mod found;
 pub mod ignore;
 pub mod intents;
 pub mod kek_rotation;
+mod key_change;
 pub mod keys;
 pub mod keystore_removal;
 pub mod keystores;
 pub mod lifecycle;
 pub mod lists;
 mod material;
+pub mod metrics;
 pub mod naming;
 pub mod plan;
 pub mod ready;
 pub mod recovery;
 pub mod repository;
+pub mod rotate;
+pub mod schedule;
 pub mod sessions;
 pub mod status;
 mod strategies;
@@ -47,8 +52,12 @@ pub mod words;
 
 use std::sync::Arc;
 
+use tokio::sync::Mutex;
+
+use crate::clock::{Monotonic, WallClock};
 use crate::coordinator::ops::entropy::Entropy;
 use crate::coordinator::ops::fleet::Fleet;
+use crate::coordinator::ops::metrics::Measured;
 use crate::coordinator::store::Store;
 use crate::decide::coordinator::LATE_AFTER_MS;
 
@@ -59,6 +68,9 @@ pub struct Ops {
     pub(crate) fleet: Arc<dyn Fleet>,
     pub(crate) entropy: Arc<dyn Entropy>,
     pub(crate) limits: Limits,
+    pub(crate) clock: WallClock,
+    /// The last measurement, and when it was taken.
+    pub(crate) measured: Arc<Mutex<Option<(Monotonic, Measured)>>>,
 }
 
 /// How much of anything there may be.
@@ -99,7 +111,15 @@ impl Ops {
             fleet,
             entropy,
             limits,
+            clock: WallClock::system(),
+            measured: Arc::default(),
         }
+    }
+
+    /// The same by another clock: dates act by what it says.
+    #[must_use]
+    pub fn by_clock(self, clock: WallClock) -> Self {
+        Self { clock, ..self }
     }
 
     /// The agents, for pages that show their lines.

@@ -102,6 +102,11 @@ impl Scheme {
         Ok(Self { parts })
     }
 
+    /// Whether a date is part of the labels it makes.
+    pub(crate) fn is_dated(&self) -> bool {
+        self.parts.iter().any(|part| matches!(part, Part::Time(_)))
+    }
+
     /// The label for these values; every tag needs one, and each value a tag.
     pub(crate) fn fill(
         &self,

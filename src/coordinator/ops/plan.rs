@@ -16,6 +16,7 @@ use crate::model::live::{Connection, Live};
 use crate::model::observed::{Found, Observation};
 use crate::model::step::Step;
 use crate::model::vault::Vault;
+use crate::model::version::Hold;
 
 /// What is thought of.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -48,6 +49,8 @@ pub struct PlannedKeystore {
     pub keystore: KeystoreId,
     /// Its name.
     pub name: String,
+    /// Which version of the key.
+    pub version: u32,
     /// What would be wanted there; none: nothing.
     pub want: Option<Want>,
     /// The steps on the token as last seen, for people.
@@ -77,24 +80,30 @@ impl Ops {
                     .state
                     .after(action)
                     .map_err(|forbidden| OpsError::transition(&forbidden, before.revision))?;
-                intents::wishes(&key, &instances)
+                if action == Action::Destroy && before.state != key.state {
+                    let (until, from) = (self.hold_until(id).await?, before.state);
+                    key.hold = until.map(|until| Hold { until, from });
+                }
+                self.version_wishes(&key, &instances).await?
             }
-            Proposal::Sync => self.sync_wishes(&instances).await?,
+            Proposal::Sync => self.sync_wishes(&key, &instances).await?,
             Proposal::UpdateFromTemplate => {
                 let targets = self.template_targets(&before).await?;
                 retarget(&mut key, targets, false)?;
-                intents::wishes(&key, &instances)
+                self.version_wishes(&key, &instances).await?
             }
             Proposal::Targets(targets) => {
                 self.check_new_targets(&before, &targets).await?;
                 retarget(&mut key, targets, true)?;
-                intents::wishes(&key, &instances)
+                self.version_wishes(&key, &instances).await?
             }
         };
         let vault = self.vault_record(key.vault).await?;
-        let mut keystores = Vec::with_capacity(wishes.len());
-        for wish in wishes {
-            keystores.push(self.planned(&key, &vault, wish, &instances).await?);
+        let mut keystores = Vec::new();
+        for of in wishes {
+            for wish in of.wishes {
+                keystores.push(self.planned(&of.key, &vault, wish, &instances).await?);
+            }
         }
         keystores.sort_by(|a, b| a.name.cmp(&b.name).then(a.keystore.cmp(&b.keystore)));
         Ok(Plan {
@@ -111,9 +120,7 @@ impl Ops {
         wish: Wish,
         instances: &[Instance],
     ) -> Result<PlannedKeystore, OpsError> {
-        let before = instances
-            .iter()
-            .find(|instance| instance.intent.keystore == wish.keystore);
+        let before = intents::instance_of(instances, key.version, wish.keystore);
         let record = self.store.keystore(wish.keystore).await?;
         let name = record.map_or_else(|| wish.keystore.to_string(), |record| record.name);
         let intent = self.intent(key, vault, wish, before).await?;
@@ -121,6 +128,7 @@ impl Ops {
         let mut planned = PlannedKeystore {
             keystore: wish.keystore,
             name,
+            version: key.version_number,
             want: Some(wish.want),
             steps: Vec::new(),
             refused: None,

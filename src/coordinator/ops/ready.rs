@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::clock::{self, Monotonic};
+use crate::clock::Monotonic;
 use crate::coordinator::ops::Ops;
 use crate::coordinator::ops::access::Call;
 use crate::coordinator::ops::errors::OpsError;
@@ -51,9 +51,9 @@ impl Ops {
         }
     }
 
-    /// Now, for people.
+    /// Now, UTC: for people, records and dates.
     #[must_use]
     pub fn now(&self) -> UnixMs {
-        clock::unix_ms()
+        self.clock.now()
     }
 }

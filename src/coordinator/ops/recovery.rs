@@ -2,17 +2,16 @@
 
 use std::collections::BTreeSet;
 
-use crate::clock;
 use crate::coordinator::ops::Ops;
 use crate::coordinator::ops::access::{Call, Permission};
 use crate::coordinator::ops::commit::Draft;
 use crate::coordinator::ops::errors::OpsError;
-use crate::coordinator::ops::intents::{self, Wish};
+use crate::coordinator::ops::intents::{self, VersionWishes, Wish};
 use crate::coordinator::ops::keys::subject;
 use crate::coordinator::store::Write;
 use crate::decide::recovery::{Row, Settled, is_ahead, settle};
 use crate::model::desired::{Applied, Instance, Want};
-use crate::model::ids::{KeyId, KeystoreId};
+use crate::model::ids::{KeyId, KeyVersionId, KeystoreId};
 use crate::model::key::ManagedKey;
 use crate::model::keystore::KeystoreRecord;
 use crate::model::live::Connection;
@@ -49,6 +48,7 @@ pub struct KeyRecovery {
 struct News {
     keystore: KeystoreId,
     name: String,
+    version: KeyVersionId,
     applied: Applied,
 }
 
@@ -138,7 +138,7 @@ impl Ops {
             self.recover_key(&part, one.key.id, how.prefer).await?;
         }
         let mut draft = Draft::new("store.recover", "store".to_owned(), told(&view));
-        let seen_at = clock::unix_ms();
+        let seen_at = self.now();
         let strangers = view.strangers.iter().map(|(keystore, report)| {
             Write::StrangerPut(Stranger {
                 keystore: keystore.id,
@@ -214,7 +214,10 @@ impl Ops {
             confirms: false,
             ahead: Some(news.applied.want),
         };
-        let known = instances.iter().map(row);
+        let known = instances
+            .iter()
+            .filter(|instance| instance.intent.version == key.version)
+            .map(row);
         known.chain(news.iter().map(new)).collect()
     }
 
@@ -229,6 +232,7 @@ impl Ops {
             news.extend(applied.map(|applied| News {
                 keystore: keystore.id,
                 name: keystore.name,
+                version: key.version,
                 applied,
             }));
         }
@@ -282,7 +286,7 @@ impl Ops {
         id: KeyId,
         prefer: Prefer,
     ) -> Result<Draft, OpsError> {
-        let at = clock::unix_ms();
+        let at = self.now();
         let before = self.key_record(id).await?;
         let instances = self.store.key_instances(id).await?;
         let news = self.news(&before).await?;
@@ -305,35 +309,48 @@ impl Ops {
             record: Box::new(key.clone()),
             expected: before.revision,
         });
-        let mut wishes = intents::wishes(&key, &instances);
-        let ahead = instances.iter().filter(|one| self.ahead(one).is_some());
-        let ahead = ahead.map(|instance| instance.intent.keystore);
-        for keystore in ahead.chain(news.iter().map(|one| one.keystore)) {
-            let is_target = key.targets.contains(&keystore);
-            let is_wished = wishes.iter().any(|wish| wish.keystore == keystore);
-            if let Some(want) = key.state.want(is_target).filter(|_| !is_wished) {
-                wishes.push(Wish {
-                    keystore,
-                    is_target,
-                    want,
-                });
+        let vault = self.vault_record(key.vault).await?;
+        for of in self.version_wishes(&key, &instances).await? {
+            let forced = self.forced(&of, &instances, &news);
+            for wish in of.wishes.into_iter().chain(forced) {
+                let known = intents::instance_of(&instances, of.key.version, wish.keystore);
+                let write = self
+                    .instance_write(&of.key, &vault, wish, known, at)
+                    .await?;
+                draft.writes.push(write);
+                draft.wake.push(wish.keystore);
             }
         }
-        let vault = self.vault_record(key.vault).await?;
-        for wish in wishes {
-            let known = instances
-                .iter()
-                .find(|instance| instance.intent.keystore == wish.keystore);
-            let write = self.instance_write(&key, &vault, wish, known, at).await?;
-            draft.writes.push(write);
-            draft.wake.push(wish.keystore);
-        }
-        if key.state.is_destroyed() && !before.state.is_destroyed() {
-            draft.writes.push(Write::CopiesErase {
-                version: key.version,
-            });
+        if key.is_erased() && !before.is_erased() {
+            let erased = key.version_ids().into_iter();
+            draft
+                .writes
+                .extend(erased.map(|version| Write::CopiesErase { version }));
         }
         Ok(draft)
+    }
+}
+
+impl Ops {
+    /// What is wanted again because an agent is ahead, under a generation above all.
+    fn forced(&self, of: &VersionWishes, instances: &[Instance], news: &[News]) -> Vec<Wish> {
+        let ahead = instances
+            .iter()
+            .filter(|one| one.intent.version == of.key.version && self.ahead(one).is_some())
+            .map(|instance| instance.intent.keystore);
+        let is_current = news.iter().filter(|one| one.version == of.key.version);
+        let keystores = ahead.chain(is_current.map(|one| one.keystore));
+        let wish = |keystore: KeystoreId| {
+            let is_target = of.key.targets.contains(&keystore);
+            let is_wished = of.wishes.iter().any(|wish| wish.keystore == keystore);
+            let want = of.key.want(is_target).filter(|_| !is_wished)?;
+            Some(Wish {
+                keystore,
+                is_target,
+                want,
+            })
+        };
+        keystores.filter_map(wish).collect()
     }
 }
 

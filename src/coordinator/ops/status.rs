@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use crate::clock::{self, Monotonic};
+use crate::clock::Monotonic;
 use crate::coordinator::ops::Ops;
 use crate::coordinator::ops::access::Call;
 use crate::coordinator::ops::errors::OpsError;
@@ -106,7 +106,7 @@ impl Ops {
             changes.mark_unchanged();
             let view = self.key(call, id).await?;
             let left = timeout.saturating_sub(started.elapsed());
-            if left.is_zero() || view.keystores.iter().all(InKeystore::is_settled) {
+            if left.is_zero() || view.all_rows().all(|(_, row)| row.is_settled()) {
                 return Ok(view);
             }
             match tokio::time::timeout(left, changes.changed()).await {
@@ -128,11 +128,12 @@ impl Ops {
             .key_instances(key.id)
             .await?
             .into_iter()
+            .filter(|instance| instance.intent.version == key.version)
             .map(|instance| (instance.intent.keystore, instance))
             .collect();
         let last: BTreeMap<KeystoreId, LastSeen> =
             self.store.seen(key.version).await?.into_iter().collect();
-        let now = clock::unix_ms();
+        let now = self.now();
         let mut keystores: Vec<KeystoreId> = key.targets.iter().copied().collect();
         keystores.extend(instances.keys().filter(|id| !key.targets.contains(id)));
         let mut rows = Vec::with_capacity(keystores.len());

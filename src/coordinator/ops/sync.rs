@@ -4,12 +4,11 @@ use std::time::Duration;
 
 use tokio::task::JoinSet;
 
-use crate::clock;
 use crate::coordinator::ops::Ops;
 use crate::coordinator::ops::access::{Call, Permission};
 use crate::coordinator::ops::commit::{Done, Draft};
 use crate::coordinator::ops::errors::OpsError;
-use crate::coordinator::ops::intents::Wish;
+use crate::coordinator::ops::intents::{VersionWishes, Wish, instance_of};
 use crate::coordinator::ops::keys::KeyView;
 use crate::coordinator::ops::material::no_copy;
 use crate::coordinator::ops::status::Directory;
@@ -62,15 +61,18 @@ impl Ops {
         key: &ManagedKey,
         instances: &[Instance],
     ) -> Result<Draft, OpsError> {
-        let at = clock::unix_ms();
+        let at = self.now();
         let mut draft = Draft::new("key.sync", format!("key/{}", key.id), key.label.to_string());
-        let wishes = self.sync_wishes(instances).await?;
+        let versions = self.sync_wishes(key, instances).await?;
         let vault = self.vault_record(key.vault).await?;
         let mut refused = None;
-        for wish in wishes {
-            let before = instances
-                .iter()
-                .find(|instance| instance.intent.keystore == wish.keystore);
+        let asked = versions.into_iter().flat_map(|of| {
+            of.wishes
+                .into_iter()
+                .map(move |wish| (of.key.clone(), wish))
+        });
+        for (version, wish) in asked {
+            let before = instance_of(instances, version.version, wish.keystore);
             // What is lost for good would be pending for good.
             if before.is_some_and(|before| self.is_lost(before)) {
                 let what = "the key is gone from its token and cannot be installed again";
@@ -78,9 +80,14 @@ impl Ops {
                 refused = Some(no_copy(what, way_out));
                 continue;
             }
-            let write = self.instance_write(key, &vault, wish, before, at).await?;
+            let write = self
+                .instance_write(&version, &vault, wish, before, at)
+                .await?;
             // What cannot go on one keystore does not hold up the others.
-            match self.check_material(key, std::slice::from_ref(&write)).await {
+            match self
+                .check_material(&version, std::slice::from_ref(&write))
+                .await
+            {
                 Ok(()) => {
                     draft.writes.push(write);
                     draft.wake.push(wish.keystore);
@@ -95,31 +102,52 @@ impl Ops {
     }
 
     /// What a sync would want again, and where.
-    pub(crate) async fn sync_wishes(&self, instances: &[Instance]) -> Result<Vec<Wish>, OpsError> {
+    pub(crate) async fn sync_wishes(
+        &self,
+        key: &ManagedKey,
+        instances: &[Instance],
+    ) -> Result<Vec<VersionWishes>, OpsError> {
         let mut directory = Directory::default();
-        let now = clock::unix_ms();
-        let mut wishes = Vec::new();
-        for instance in instances {
-            let Some(record) = directory.keystore(self, instance.intent.keystore).await? else {
-                continue;
-            };
-            let terms = directory.terms(self, &record).await?;
-            let live = self.fleet.live(record.id, instance.intent.version);
-            let status = status(instance, &live, &terms);
-            let late_after_ms = self.limits.late_after_ms;
-            let is_mended = differences(instance, &live, &terms, now, late_after_ms)
-                .iter()
-                .any(|one| one.weight == Weight::Warning && one.healed_by == HealedBy::Sync);
-            let differs = !matches!(status, Status::InSync(_)) && owes(instance, &status);
-            if differs || is_mended {
-                wishes.push(Wish {
-                    keystore: record.id,
-                    is_target: instance.is_target,
-                    want: instance.intent.want,
-                });
+        let mut all = Vec::new();
+        for version in key.by_version() {
+            let mut wishes = Vec::new();
+            for instance in instances {
+                if instance.intent.version == version.version
+                    && self.is_to_be_synced(instance, &mut directory).await?
+                {
+                    wishes.push(Wish {
+                        keystore: instance.intent.keystore,
+                        is_target: instance.is_target,
+                        want: instance.intent.want,
+                    });
+                }
             }
+            all.push(VersionWishes {
+                key: version,
+                wishes,
+            });
         }
-        Ok(wishes)
+        Ok(all)
+    }
+
+    async fn is_to_be_synced(
+        &self,
+        instance: &Instance,
+        directory: &mut Directory,
+    ) -> Result<bool, OpsError> {
+        let keystore = instance.intent.keystore;
+        let Some(record) = directory.keystore(self, keystore).await? else {
+            return Ok(false);
+        };
+        let terms = directory.terms(self, &record).await?;
+        let live = self.fleet.live(record.id, instance.intent.version);
+        let status = status(instance, &live, &terms);
+        let late_after_ms = self.limits.late_after_ms;
+        let is_mended = differences(instance, &live, &terms, self.now(), late_after_ms)
+            .iter()
+            .any(|one| one.weight == Weight::Warning && one.healed_by == HealedBy::Sync);
+        let differs = !matches!(status, Status::InSync(_)) && owes(instance, &status);
+        Ok(differs || is_mended)
     }
 
     /// Has every keystore of the key looked at now, and answers with what was seen.
@@ -131,8 +159,8 @@ impl Ops {
         let key = self.key_record(id).await?;
         let instances = self.store.key_instances(id).await?;
         let mut looks = JoinSet::new();
-        for keystore in keystores(&instances) {
-            let (fleet, version) = (self.fleet.clone(), key.version);
+        for intent in instances.into_iter().map(|instance| instance.intent) {
+            let (fleet, keystore, version) = (self.fleet.clone(), intent.keystore, intent.version);
             looks.spawn(tokio::time::timeout(ASK_MAX, async move {
                 fleet.look(keystore, Some(version)).await
             }));
@@ -155,9 +183,9 @@ impl Ops {
         let alive = instances
             .iter()
             .filter(|instance| instance.intent.want != Want::Destroyed)
-            .map(|instance| instance.intent.keystore);
-        for keystore in alive {
-            let (fleet, version) = (self.fleet.clone(), key.version);
+            .map(|instance| (instance.intent.keystore, instance.intent.version));
+        for (keystore, version) in alive {
+            let fleet = self.fleet.clone();
             proofs.spawn(async move {
                 let asked = tokio::time::timeout(ASK_MAX, fleet.prove(keystore, version)).await;
                 let failure = match asked {
@@ -165,21 +193,28 @@ impl Ops {
                     Ok(Err(error)) => Some(error.to_string()),
                     Err(_late) => Some("no answer in time".to_owned()),
                 };
-                (keystore, failure)
+                (keystore, version, failure)
             });
         }
         let mut failures = Vec::new();
         while let Some(joined) = proofs.join_next().await {
-            if let Ok((keystore, Some(failure))) = joined {
-                failures.push((keystore, failure));
+            if let Ok((keystore, version, Some(failure))) = joined {
+                failures.push((keystore, version, failure));
             }
         }
         let mut view = self.key_view(key, &mut Directory::default()).await?;
-        for (keystore, failure) in failures {
-            let row = view
-                .keystores
+        for (keystore, version, failure) in failures {
+            let past = view
+                .past
                 .iter_mut()
-                .find(|row| row.keystore == keystore);
+                .flat_map(|past| past.keystores.iter_mut());
+            let row = view.keystores.iter_mut().chain(past).find(|row| {
+                let of = row
+                    .instance
+                    .as_ref()
+                    .map(|instance| instance.intent.version);
+                row.keystore == keystore && of == Some(version)
+            });
             if let Some(row) = row {
                 row.error.get_or_insert(format!("not proved: {failure}"));
             }

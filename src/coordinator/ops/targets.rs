@@ -2,15 +2,17 @@
 
 use std::collections::BTreeSet;
 
-use crate::coordinator::ops::Ops;
 use crate::coordinator::ops::access::{Call, Permission};
 use crate::coordinator::ops::commit::Done;
 use crate::coordinator::ops::errors::OpsError;
+use crate::coordinator::ops::intents::instance_of;
 use crate::coordinator::ops::keys::KeyView;
 use crate::coordinator::ops::status::Directory;
+use crate::coordinator::ops::{Ops, dates};
 use crate::model::ids::{KeyId, KeystoreId};
 use crate::model::key::ManagedKey;
 use crate::model::lifecycle::ManagedState;
+use crate::model::template::KeyTemplate;
 
 impl Ops {
     /// Makes exactly these keystores the key's targets, by hand: it no longer follows its template.
@@ -97,14 +99,13 @@ impl Ops {
             let mut would = key;
             let template = self.template_record(would.template).await?;
             retarget(&mut would, targets, false)?;
-            would.template_version = template.version;
+            align(&mut would, &template)?;
             let view = self.key_view(would, &mut Directory::default()).await?;
             return Ok(self.unchanged(call).done(view));
         }
         self.key_change(call, id, "key.update_from_template", |key, template| {
             retarget(key, targets.clone(), false)?;
-            key.template_version = template.version;
-            Ok(())
+            align(key, template)
         })
         .await
     }
@@ -153,7 +154,7 @@ impl Ops {
             }
         };
         let instances = self.store.key_instances(key.id).await?;
-        if instances.iter().any(|one| one.intent.keystore == keystore) {
+        if instance_of(&instances, key.version, keystore).is_some() {
             // It was there before, and its material is there still.
             return Ok(());
         }
@@ -165,6 +166,15 @@ impl Ops {
             )),
         }
     }
+}
+
+/// Has a key follow its template's version of now: its rotations count from when the version in use was given out.
+fn align(key: &mut ManagedKey, template: &KeyTemplate) -> Result<(), OpsError> {
+    key.template_version = template.version;
+    if let Some(since) = key.in_use_since {
+        key.rotation_date = dates::rotation(template, since)?;
+    }
+    Ok(())
 }
 
 /// Sets the targets. A destroyed key has no say in it any more, and a compromised one goes nowhere new.

@@ -1,6 +1,5 @@
 //! Key templates.
 
-use crate::clock;
 use crate::coordinator::ops::Ops;
 use crate::coordinator::ops::access::{Call, Permission};
 use crate::coordinator::ops::commit::{Committed, Done, Draft};
@@ -13,7 +12,7 @@ use crate::coordinator::store::{self, KeyFilter, Write};
 use crate::model::ids::{Revision, TemplateId, VaultId};
 use crate::model::key::{Algorithm, DeactivatedUsage, KeySpec, Usage, UsageSet, check_mixture};
 use crate::model::lifecycle::ManagedState;
-use crate::model::template::KeyTemplate;
+use crate::model::template::{KeyTemplate, OnExpiry};
 use crate::model::vault::Stamps;
 
 /// A template to be made.
@@ -43,6 +42,10 @@ pub struct TemplateNew {
     pub expiration_period: String,
     /// Whether rotating deactivates the version before.
     pub deactivate_on_rotation: bool,
+    /// ISO 8601 period from one rotation to the next, at least a day; none: only people rotate.
+    pub rotation_interval: Option<String>,
+    /// What the expiration date does.
+    pub on_expiry: OnExpiry,
     /// 1 to 100 characters, `^[A-Za-z0-9][A-Za-z0-9_ -]+$`.
     pub group: String,
     /// Made archived.
@@ -72,6 +75,10 @@ pub struct TemplatePatch {
     pub expiration_period: Option<String>,
     /// Whether rotating deactivates the version before.
     pub deactivate_on_rotation: Option<bool>,
+    /// ISO 8601 period; empty: only people rotate.
+    pub rotation_interval: Option<String>,
+    /// What the expiration date does.
+    pub on_expiry: Option<OnExpiry>,
     /// The keystore group.
     pub group: Option<String>,
 }
@@ -112,7 +119,7 @@ impl Ops {
         }
         self.vault_exists("vault.id", new.vault).await?;
         let id = TemplateId::from_uuid(self.entropy.uuid());
-        let stamps = Stamps::new(clock::unix_ms(), &call.principal.name);
+        let stamps = Stamps::new(self.now(), &call.principal.name);
         let template = record(new, id, stamps);
         check(&template)?;
         let mut draft = Draft::new("template.create", subject(id), template.name.clone());
@@ -242,9 +249,7 @@ impl Ops {
             return Ok(self.unchanged(call).done(view));
         }
         template.revision = before.revision.next();
-        template
-            .stamps
-            .touch(clock::unix_ms(), &call.principal.name);
+        template.stamps.touch(self.now(), &call.principal.name);
         let mut draft = Draft::new(action, subject(id), template.name.clone());
         draft.writes.push(Write::TemplateUpdate {
             record: template.clone(),
@@ -338,6 +343,8 @@ fn record(new: TemplateNew, id: TemplateId, stamps: Stamps) -> KeyTemplate {
         activation_period: or(new.activation_period, "P0D"),
         expiration_period: or(new.expiration_period, "P1Y"),
         deactivate_on_rotation: new.deactivate_on_rotation,
+        rotation_interval: new.rotation_interval,
+        on_expiry: new.on_expiry,
         group: new.group,
         archived: new.archived,
         revision: Revision(1),
@@ -367,6 +374,10 @@ fn apply(template: &mut KeyTemplate, patch: TemplatePatch) -> Result<(), OpsErro
         &mut template.deactivate_on_rotation,
         patch.deactivate_on_rotation,
     );
+    if let Some(interval) = patch.rotation_interval {
+        template.rotation_interval = Some(interval).filter(|interval| !interval.is_empty());
+    }
+    set(&mut template.on_expiry, patch.on_expiry);
     set(&mut template.group, patch.group);
     Ok(())
 }
@@ -399,6 +410,9 @@ fn check(template: &KeyTemplate) -> Result<(), OpsError> {
     }
     dates::period("key.activation_date", &template.activation_period)?;
     dates::period("key.expiration_date", &template.expiration_period)?;
+    if let Some(interval) = &template.rotation_interval {
+        dates::interval("key.rotation_interval", interval)?;
+    }
     check_group("keystores[].group", &template.group)?;
     check_usage(template)
 }

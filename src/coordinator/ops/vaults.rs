@@ -1,15 +1,14 @@
 //! Vaults: administrative boundaries.
 
-use crate::clock;
-use crate::coordinator::ops::Ops;
 use crate::coordinator::ops::access::{Call, Permission};
 use crate::coordinator::ops::commit::{Committed, Done, Draft};
 use crate::coordinator::ops::errors::OpsError;
 use crate::coordinator::ops::lists::{Page, Paged};
+use crate::coordinator::ops::{Ops, dates};
 use crate::coordinator::store::Write;
 use crate::model::capabilities::Strategy;
 use crate::model::ids::{Revision, VaultId};
-use crate::model::vault::{Stamps, Vault};
+use crate::model::vault::{NO_HOLD, Stamps, Vault};
 
 /// Longest description of anything, characters.
 pub const DESCRIPTION_CHARS_MAX: usize = 200;
@@ -27,6 +26,8 @@ pub struct VaultNew {
     pub strategy: Option<Strategy>,
     /// Internal keystores that must hold a key before it is first activated, 1 to 100.
     pub min_copies: Option<u32>,
+    /// How long a destruction is held, `P0D` to `P90D`; holds that run already keep their end.
+    pub destruction_hold: Option<String>,
 }
 
 /// What is to change of a vault; `None` leaves a field as it is.
@@ -42,6 +43,8 @@ pub struct VaultPatch {
     pub strategy: Option<Strategy>,
     /// Internal keystores that must hold a key before it is first activated, 1 to 100.
     pub min_copies: Option<u32>,
+    /// How long a destruction is held, `P0D` to `P90D`; holds that run already keep their end.
+    pub destruction_hold: Option<String>,
 }
 
 /// A vault with its counts.
@@ -86,8 +89,12 @@ impl Ops {
             salt: salt.to_vec(),
             strategy: new.strategy.unwrap_or_default(),
             min_copies: check_copies(new.min_copies)?.unwrap_or(1),
+            destruction_hold: match new.destruction_hold {
+                Some(period) => dates::hold_period(&period)?,
+                None => NO_HOLD.to_owned(),
+            },
             revision: Revision(1),
-            stamps: Stamps::new(clock::unix_ms(), &call.principal.name),
+            stamps: Stamps::new(self.now(), &call.principal.name),
         };
         let mut draft = Draft::new("vault.create", subject(vault.id), vault.name.clone());
         draft.status = 201;
@@ -166,8 +173,11 @@ impl Ops {
         if let Some(copies) = check_copies(patch.min_copies)? {
             vault.min_copies = copies;
         }
+        if let Some(period) = patch.destruction_hold {
+            vault.destruction_hold = dates::hold_period(&period)?;
+        }
         vault.revision = expected.next();
-        vault.stamps.touch(clock::unix_ms(), &call.principal.name);
+        vault.stamps.touch(self.now(), &call.principal.name);
         let mut draft = Draft::new("vault.update", subject(id), vault.name.clone());
         draft.writes.push(Write::VaultUpdate {
             record: vault.clone(),

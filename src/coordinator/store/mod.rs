@@ -319,6 +319,14 @@ pub trait Store: Send + Sync + std::fmt::Debug {
     ) -> Result<Paged<ManagedKey>, StoreError>;
     /// The key that a version is of.
     async fn key_of_version(&self, version: KeyVersionId) -> Result<Option<KeyId>, StoreError>;
+    /// Keys with a date that is still to act from the first day to the last (`YYYY-MM-DD`; `None`: ever before), and those with
+    /// a version that waits to be given out, at most `limit`, ordered by id, from `after` on.
+    async fn key_dated(
+        &self,
+        days: (Option<String>, String),
+        after: Option<KeyId>,
+        limit: u32,
+    ) -> Result<Vec<ManagedKey>, StoreError>;
     /// All instances of a key.
     async fn key_instances(&self, id: KeyId) -> Result<Vec<Instance>, StoreError>;
     /// All instances on a keystore, ordered by version: what a pass reads.

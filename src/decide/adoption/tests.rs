@@ -8,6 +8,7 @@ use crate::model::key::{Algorithm, KeySpec, Usage, UsageSet};
 use crate::model::observed::{Fingerprint, FingerprintMethod};
 use crate::model::text::Label;
 use crate::model::vault::{Stamps, UnixMs};
+use crate::model::version::Acted;
 
 fn record(usage: &[Usage]) -> AdoptionRecord {
     AdoptionRecord {
@@ -49,6 +50,12 @@ fn key(state: ManagedState) -> ManagedKey {
         targets_by_hand: true,
         activation_date: None,
         expiration_date: None,
+        rotation_date: None,
+        acted: Acted::default(),
+        in_use_since: None,
+        past: Vec::new(),
+        coming: None,
+        hold: None,
         revision: Revision(1),
         stamps: Stamps::new(UnixMs(1), "anna"),
     }

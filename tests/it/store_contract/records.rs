@@ -19,6 +19,7 @@ use lockstep::model::observed::{Fingerprint, FingerprintMethod};
 use lockstep::model::template::KeyTemplate;
 use lockstep::model::text::Label;
 use lockstep::model::vault::{Stamps, UnixMs, Vault};
+use lockstep::model::version::Acted;
 use uuid::Uuid;
 
 pub(crate) fn stamps() -> Stamps {
@@ -38,6 +39,7 @@ pub(crate) fn vault(name: &str) -> Vault {
         salt: vec![7; 32],
         strategy: Strategy::Flags,
         min_copies: 1,
+        destruction_hold: "P0D".to_owned(),
         revision: Revision(1),
         stamps: stamps(),
     }
@@ -59,6 +61,8 @@ pub(crate) fn template(vault: VaultId, name: &str) -> KeyTemplate {
         activation_period: "P0D".to_owned(),
         expiration_period: "P1Y".to_owned(),
         deactivate_on_rotation: false,
+        rotation_interval: None,
+        on_expiry: lockstep::model::template::OnExpiry::Warn,
         group: "production".to_owned(),
         archived: false,
         revision: Revision(1),
@@ -107,6 +111,12 @@ pub(crate) fn key(template: &KeyTemplate, label: &str) -> ManagedKey {
         targets_by_hand: false,
         activation_date: None,
         expiration_date: Some("2027-01-01".to_owned()),
+        rotation_date: None,
+        acted: Acted::default(),
+        in_use_since: None,
+        past: Vec::new(),
+        coming: None,
+        hold: None,
         revision: Revision(1),
         stamps: stamps(),
     }

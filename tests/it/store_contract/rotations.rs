@@ -10,7 +10,7 @@ use lockstep::model::vault::UnixMs;
 use uuid::Uuid;
 
 use crate::store_contract::records::{change, copy, key};
-use crate::store_contract::{Estate, conflict, estate, not_found, try_one};
+use crate::store_contract::{BEFORE_TIME, Estate, conflict, estate, not_found, try_one};
 
 const SECOND: KekNumber = KekNumber::from_number(2);
 
@@ -153,6 +153,7 @@ async fn copies_of_an_earlier_program_are_under_the_first_key() {
     try_one(&store, write).await.unwrap();
     drop(store);
     let sql = rusqlite::Connection::open(&path).unwrap();
+    sql.execute_batch(BEFORE_TIME).unwrap();
     sql.execute_batch(
         "DROP TABLE recovery; DROP TABLE stranger;
          DROP INDEX copy_kek; ALTER TABLE copy DROP COLUMN kek; DROP TABLE kek_rotation;

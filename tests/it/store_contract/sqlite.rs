@@ -17,7 +17,7 @@ use lockstep::model::recovery::Evidence;
 use lockstep::model::vault::{UnixMs, Vault};
 
 use crate::store_contract::records::{audit, change, copy, operation, put, vault};
-use crate::store_contract::{ALL, Estate, contract, estate};
+use crate::store_contract::{ALL, BEFORE_TIME, Estate, contract, estate};
 
 pub(crate) fn open(path: &Path) -> SqliteStore {
     SqliteStore::open(path, Settings::default()).unwrap()
@@ -312,6 +312,7 @@ async fn an_older_schema_is_brought_up_to_date_with_what_is_in_it() {
     let before = told(&store, &estate).await;
     drop(store);
     let sql = rusqlite::Connection::open(&path).unwrap();
+    sql.execute_batch(BEFORE_TIME).unwrap();
     sql.execute_batch(
         "DROP TABLE recovery; DROP TABLE stranger;
          DROP TABLE kek_rotation;

@@ -16,6 +16,7 @@ use lockstep::model::capabilities::Capabilities;
 use lockstep::model::desired::{Intent, ObjectPlan, Want};
 use lockstep::model::difference::Reason;
 use lockstep::model::ids::{Epoch, KeyVersionId, KeystoreId};
+use lockstep::model::job::{FailureKind, TokenFailure};
 use lockstep::model::kek::KekNumber;
 use lockstep::model::key::{KeyClass, KeySpec};
 use lockstep::model::keystore::{Health, OaepHash, TokenInfo, Variant};
@@ -46,6 +47,8 @@ struct Agent {
     identity: Ed25519KeyPair,
     is_up: bool,
     is_obedient: bool,
+    /// Whether its token refuses every key for good: another object has the label.
+    refuses: bool,
     health: Health,
     reports: BTreeMap<KeyVersionId, (Report, Monotonic)>,
     since: BTreeMap<KeyVersionId, Vec<(Reason, UnixMs)>>,
@@ -73,6 +76,7 @@ impl PaperFleet {
             identity: Ed25519KeyPair::generate().unwrap(),
             is_up: true,
             is_obedient: true,
+            refuses: false,
             health: Health::Ok,
             reports: BTreeMap::new(),
             since: BTreeMap::new(),
@@ -98,6 +102,11 @@ impl PaperFleet {
     pub fn set_obedient(&self, id: KeystoreId, is_obedient: bool) {
         self.with(id, |agent| agent.is_obedient = is_obedient);
         self.carry_out(id);
+    }
+
+    /// Whether its token refuses for good what is wanted from now on.
+    pub fn set_refusing(&self, id: KeystoreId, refuses: bool) {
+        self.with(id, |agent| agent.refuses = refuses);
     }
 
     pub fn set_health(&self, id: KeystoreId, health: Health) {
@@ -153,13 +162,34 @@ impl PaperFleet {
                         report.applied == Some(intent.applied())
                     };
                     if !agent.reports.get(&intent.version).is_some_and(is_done) {
-                        let report = (obeyed(intent, &agent.can), Monotonic::now());
+                        let report = if agent.refuses {
+                            refused(intent, &agent.can)
+                        } else {
+                            obeyed(intent, &agent.can)
+                        };
+                        let report = (report, Monotonic::now());
                         agent.reports.insert(intent.version, report);
                         agent.since.remove(&intent.version);
                     }
                 }
             });
         });
+    }
+}
+
+fn refused(intent: &Intent, can: &Capabilities) -> Report {
+    Report {
+        progress: Progress::Failed(TokenFailure {
+            kind: FailureKind::LabelTaken,
+            function: "effects".to_owned(),
+            rv: String::new(),
+            detail: "another secret key has the label already".to_owned(),
+        }),
+        observation: Observation::Absent {
+            same_label: Vec::new(),
+        },
+        proof: None,
+        ..obeyed(intent, can)
     }
 }
 

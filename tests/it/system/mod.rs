@@ -13,3 +13,4 @@ mod repository;
 mod restored;
 mod secrecy;
 mod strategies;
+mod versions;

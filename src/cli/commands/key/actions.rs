@@ -30,6 +30,10 @@ pub enum Action {
     Compromise,
     /// POST …/destroy
     Destroy,
+    /// POST …/cancel_destruction
+    CancelDestruction,
+    /// POST …/rotate
+    Rotate,
     /// POST …/update_from_template
     UpdateFromTemplate,
     /// POST …/sync_status_in_keystores
@@ -43,6 +47,8 @@ impl Action {
             Self::Deactivate => "deactivate",
             Self::Compromise => return extension(id, "compromise"),
             Self::Destroy => "destroy",
+            Self::CancelDestruction => return extension(id, "cancel_destruction"),
+            Self::Rotate => "rotate",
             Self::UpdateFromTemplate => "update_from_template",
             Self::Sync => "sync_status_in_keystores",
         };
@@ -128,15 +134,16 @@ pub(in crate::cli::commands::key) fn settled(
     let in_step = key.progress.phase == Phase::InStep;
     context.show(&key, |key| {
         if in_step {
-            status::headline(&key.label, key.state, &key.progress)
+            status::headline(key)
         } else {
             status::page(key, now)
         }
     })?;
-    if wait.limit_s.is_some() && !in_step {
-        return Ok(Exit::NotYet);
+    match wait.limit_s {
+        Some(_) if !in_step && wait::is_refused(&key) => Ok(Exit::Refused),
+        Some(_) if !in_step => Ok(Exit::NotYet),
+        Some(_) | None => Ok(Exit::Done),
     }
-    Ok(Exit::Done)
 }
 
 /// Shows what is true of a key; with `--wait` waits until it is as wanted.

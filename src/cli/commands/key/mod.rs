@@ -46,6 +46,12 @@ pub enum KeyCommand {
         #[arg(long)]
         yes: bool,
     },
+    /// Take back a destruction that is held.
+    CancelDestruction(Asked),
+    /// Make its next version and give it out; the version before is deactivated where the template says so.
+    Rotate(Asked),
+    /// List its versions.
+    Versions(Named),
     /// Want it on more keystores.
     Assign(Targets),
     /// Want it on fewer keystores: it is disabled there, the material stays.
@@ -125,6 +131,11 @@ pub fn run(command: KeyCommand, context: &mut Context<'_, '_>) -> anyhow::Result
         KeyCommand::Deactivate(asked) => actions::act(&asked, Action::Deactivate, context),
         KeyCommand::Compromise(asked) => actions::act(&asked, Action::Compromise, context),
         KeyCommand::Destroy { asked, yes } => actions::destroy(&asked, yes, context),
+        KeyCommand::CancelDestruction(asked) => {
+            actions::act(&asked, Action::CancelDestruction, context)
+        }
+        KeyCommand::Rotate(asked) => actions::act(&asked, Action::Rotate, context),
+        KeyCommand::Versions(named) => records::versions(&named, context),
         KeyCommand::Assign(targets) => actions::assign(&targets, context),
         KeyCommand::Unassign(targets) => actions::unassign(&targets, context),
         KeyCommand::Targets(targets) => actions::targets(&targets, context),

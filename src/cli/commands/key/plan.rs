@@ -94,14 +94,19 @@ pub fn page(plan: &Plan) -> String {
     if plan.keystores.is_empty() {
         lines.push("  nothing to do on any keystore".to_owned());
     }
+    let first = plan.keystores.first().map(|one| one.version);
+    let is_one_version = plan.keystores.iter().all(|one| Some(one.version) == first);
     for keystore in &plan.keystores {
-        lines.extend(keystore_lines(keystore));
+        lines.extend(keystore_lines(keystore, is_one_version));
     }
     lines.join("\n")
 }
 
-fn keystore_lines(plan: &KeystorePlan) -> Vec<String> {
-    let name = printable(&plan.keystore.name);
+fn keystore_lines(plan: &KeystorePlan, is_one_version: bool) -> Vec<String> {
+    let mut name = printable(&plan.keystore.name);
+    if !is_one_version {
+        name = format!("{name}, version {}", plan.version);
+    }
     let want = plan.want.as_deref().unwrap_or("nothing");
     if let Some(why) = &plan.refused {
         return vec![format!("  {name} (wanted: {want}): {}", printable(why))];

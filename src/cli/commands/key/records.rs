@@ -188,6 +188,36 @@ pub fn show(key: &Named, context: &mut Context<'_, '_>) -> anyhow::Result<Exit> 
     Ok(Exit::Done)
 }
 
+/// Lists a key's versions, the one in use first.
+///
+/// # Errors
+/// A refusal, or whatever stands in the way of asking.
+pub fn versions(key: &Named, context: &mut Context<'_, '_>) -> anyhow::Result<Exit> {
+    let key = named(key, context)?.value;
+    let path = format!("{}/versions", key_path(&key.id));
+    let found = context.client.all::<ManagedKeyList>(&path, &[])?;
+    let header = [
+        "VERSION",
+        "WANTED",
+        "PHASE",
+        "LABEL ON KEYSTORES",
+        "CKA_ID",
+        "FINGERPRINT",
+    ];
+    context.show_list(&found, &header, |version| {
+        let instance = version.instances.first();
+        let pattern = version.verification_patterns.first();
+        vec![
+            version.version.to_string(),
+            status::key_state(version),
+            status::phase(&version.progress),
+            instance.map_or_else(String::new, |one| one.label_in_keystore.clone()),
+            instance.map_or_else(String::new, |one| one.id.replace('-', "")),
+            pattern.map_or_else(String::new, |one| one.value.clone()),
+        ]
+    })
+}
+
 /// Changes a key's label, description or dates.
 ///
 /// # Errors
@@ -242,7 +272,7 @@ fn keystores(key: &ManagedKey) -> String {
 fn row(key: &ManagedKey) -> Vec<String> {
     vec![
         key.label.clone(),
-        status::state_words(key.state),
+        status::key_state(key),
         status::phase(&key.progress),
         kind(key),
         key.template.name.clone(),
@@ -253,7 +283,7 @@ fn row(key: &ManagedKey) -> Vec<String> {
 }
 
 fn page(key: &ManagedKey, now: UnixMs) -> String {
-    let state = status::state_words(key.state);
+    let state = status::key_state(key);
     let state = match key.progress.phase {
         Phase::InStep => state,
         Phase::Changing | Phase::OutOfStep | Phase::Unknown => format!("wanted {state}"),
@@ -284,6 +314,11 @@ fn page(key: &ManagedKey, now: UnixMs) -> String {
         (
             "Expiration",
             key.expiration_date.clone().unwrap_or_default(),
+        ),
+        ("Rotation", key.rotation_date.clone().unwrap_or_default()),
+        (
+            "Held until",
+            key.destruction_held_until.clone().unwrap_or_default(),
         ),
         ("Can be done now", key.allowed_actions.join(", ")),
         (

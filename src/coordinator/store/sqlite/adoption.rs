@@ -19,11 +19,12 @@ pub(crate) fn keys_of(
 ) -> Result<Vec<ManagedKey>, StoreError> {
     let mut keys: Vec<ManagedKey> = all(
         sql,
-        "SELECT record FROM key WHERE vault = ?1 AND fingerprint = ?2 ORDER BY id LIMIT 20",
+        "SELECT record FROM key WHERE vault = ?1
+             AND id IN (SELECT key FROM key_version WHERE fingerprint = ?2) ORDER BY id LIMIT 20",
         vec![blob(vault.uuid()), text(&encode(&material.value)?)],
     )?;
     // Only values of one method compare.
-    keys.retain(|key| key.fingerprint == Some(material));
+    keys.retain(|key| key.version_with(material).is_some());
     Ok(keys)
 }
 

@@ -394,6 +394,17 @@ impl Store for SqliteStore {
             .await
     }
 
+    async fn key_dated(
+        &self,
+        (from, to): (Option<String>, String),
+        after: Option<KeyId>,
+        limit: u32,
+    ) -> Result<Vec<ManagedKey>, StoreError> {
+        self.readers
+            .run(move |sql| query::key_dated(sql, (from.as_deref(), &to), after, limit))
+            .await
+    }
+
     async fn adopted(&self, keystore: KeystoreId) -> Result<Vec<AdoptedId>, StoreError> {
         self.read(move |sql| adoption::adopted(sql, keystore)).await
     }

@@ -82,6 +82,33 @@ pub(crate) fn key(sql: &Connection, id: KeyId) -> Result<Option<ManagedKey>, Sto
     )
 }
 
+pub(crate) fn key_dated(
+    sql: &Connection,
+    (from, to): (Option<&str>, &str),
+    after: Option<KeyId>,
+    limit: u32,
+) -> Result<Vec<ManagedKey>, StoreError> {
+    all(
+        sql,
+        "SELECT record FROM key WHERE id > ?3 AND id IN (
+             SELECT id FROM key WHERE state = 'pre_activation'
+                 AND activation_open >= ?1 AND activation_open <= ?2
+             UNION SELECT id FROM key WHERE state IN ('active', 'pre_activation')
+                 AND expiration_open >= ?1 AND expiration_open <= ?2
+             UNION SELECT id FROM key WHERE state = 'active'
+                 AND rotation_date >= ?1 AND rotation_date <= ?2
+             UNION SELECT id FROM key WHERE hold_until >= ?1 AND hold_until <= ?2
+             UNION SELECT id FROM key WHERE coming IS NOT NULL
+         ) ORDER BY id LIMIT ?4",
+        vec![
+            text(from.unwrap_or_default()),
+            text(to),
+            Value::Blob(after.map_or_else(Vec::new, |id| id.uuid().as_bytes().to_vec())),
+            Value::Integer(i64::from(limit.min(PAGE_LIMIT_MAX))),
+        ],
+    )
+}
+
 pub(crate) fn vault_counts(sql: &Connection, id: VaultId) -> Result<[u64; 3], StoreError> {
     let counts: [i64; 3] = sql
         .prepare_cached(

@@ -5,11 +5,12 @@ use rusqlite::{Connection, Params, params};
 use crate::coordinator::store::StoreError;
 use crate::coordinator::store::sqlite::failure::{Broken, uniqueness};
 use crate::coordinator::store::sqlite::rotation;
-use crate::coordinator::store::sqlite::rows::number;
+use crate::coordinator::store::sqlite::rows::{encode, number};
 use crate::model::ids::{KeyVersionId, Revision};
 use crate::model::key::ManagedKey;
 use crate::model::keystore::KeystoreRecord;
 use crate::model::material::RepositoryCopy;
+use crate::model::observed::Fingerprint;
 use crate::model::template::KeyTemplate;
 use crate::model::vault::Vault;
 
@@ -327,23 +328,37 @@ pub(crate) fn key_update(
     version_insert(sql, key)
 }
 
-/// Notes whose a version is; a version never changes its key.
+/// Notes whose the versions are, and of what; a version never changes its key. Those before the one in use were noted when they
+/// were made.
 fn version_insert(sql: &Connection, key: &ManagedKey) -> Result<(), StoreError> {
-    let (version, id) = (key.version.uuid(), key.id.uuid());
-    execute(
+    one_version(sql, key, key.version, key.fingerprint)?;
+    match &key.coming {
+        Some(coming) => one_version(sql, key, coming.id, coming.fingerprint),
+        None => Ok(()),
+    }
+}
+
+fn one_version(
+    sql: &Connection,
+    key: &ManagedKey,
+    version: KeyVersionId,
+    material: Option<Fingerprint>,
+) -> Result<(), StoreError> {
+    let (id, key) = (version.uuid(), key.id.uuid());
+    let material = material.map(|of| encode(&of.value)).transpose()?;
+    let ours = execute(
         sql,
-        "INSERT OR IGNORE INTO key_version (version, key) VALUES (?1, ?2)",
-        params![version.as_bytes(), id.as_bytes()],
+        "INSERT INTO key_version (version, key, fingerprint) VALUES (?1, ?2, ?3)
+         ON CONFLICT (version) DO UPDATE SET fingerprint = excluded.fingerprint
+             WHERE key_version.key = excluded.key",
+        params![id.as_bytes(), key.as_bytes(), material],
     )?;
-    let ours = sql
-        .prepare_cached("SELECT 1 FROM key_version WHERE version = ?1 AND key = ?2")?
-        .exists(params![version.as_bytes(), id.as_bytes()])?;
-    if ours {
+    if ours == 1 {
         Ok(())
     } else {
         Err(StoreError::Taken {
             field: "version".to_owned(),
-            value: key.version.to_string(),
+            value: version.to_string(),
         })
     }
 }

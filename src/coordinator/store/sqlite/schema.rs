@@ -9,7 +9,7 @@ use rusqlite::{Connection, Transaction, TransactionBehavior};
 use crate::coordinator::store::sqlite::OpenError;
 
 /// Each entry takes the schema from its index to the next number (`PRAGMA user_version`). Never edited, only appended to.
-const MIGRATIONS: [&str; 4] = [FIRST, ADOPTION, KEK_ROTATION, RECOVERY];
+const MIGRATIONS: [&str; 5] = [FIRST, ADOPTION, KEK_ROTATION, RECOVERY, TIME];
 
 const FIRST: &str = "
 CREATE TABLE vault (
@@ -179,6 +179,35 @@ CREATE TABLE stranger (
     record TEXT NOT NULL,
     PRIMARY KEY (keystore, version)
 ) STRICT, WITHOUT ROWID;
+";
+
+/// Keys have versions, and dates that act.
+const TIME: &str = "
+-- What a version is made of: a key is found by the material of each of its versions.
+ALTER TABLE key_version ADD COLUMN fingerprint TEXT;
+UPDATE key_version SET fingerprint =
+    (SELECT key.fingerprint FROM key WHERE key.id = key_version.key);
+CREATE INDEX key_version_fingerprint ON key_version (fingerprint);
+DROP INDEX key_fingerprint;
+
+-- Dates that are still to act, each under an index of its own.
+ALTER TABLE key ADD COLUMN activation_open TEXT GENERATED ALWAYS AS
+    (CASE WHEN json_extract(record, '$.acted.activation') IS activation_date THEN NULL
+     ELSE activation_date END) VIRTUAL;
+ALTER TABLE key ADD COLUMN expiration_open TEXT GENERATED ALWAYS AS
+    (CASE WHEN json_extract(record, '$.acted.expiration') IS expiration_date THEN NULL
+     ELSE expiration_date END) VIRTUAL;
+ALTER TABLE key ADD COLUMN rotation_date TEXT
+    GENERATED ALWAYS AS (json_extract(record, '$.rotation_date')) VIRTUAL;
+ALTER TABLE key ADD COLUMN hold_until TEXT
+    GENERATED ALWAYS AS (json_extract(record, '$.hold.until')) VIRTUAL;
+ALTER TABLE key ADD COLUMN coming TEXT
+    GENERATED ALWAYS AS (json_extract(record, '$.coming.id')) VIRTUAL;
+CREATE INDEX key_activation ON key (activation_open) WHERE state = 'pre_activation';
+CREATE INDEX key_expiration ON key (expiration_open) WHERE state IN ('active', 'pre_activation');
+CREATE INDEX key_rotation ON key (rotation_date) WHERE state = 'active';
+CREATE INDEX key_hold ON key (hold_until) WHERE hold_until IS NOT NULL;
+CREATE INDEX key_coming ON key (coming) WHERE coming IS NOT NULL;
 ";
 
 /// Looks the file over.
