@@ -59,6 +59,9 @@ pub struct Connection {
 pub enum Command {
     /// Run the coordinator.
     Serve(ServeArgs),
+    /// The coordinator's store: works on it directly, while no coordinator does.
+    #[command(subcommand)]
+    Store(StoreCommand),
     /// The fleet's certificate authority: works on files, asks nobody.
     #[command(subcommand)]
     Ca(CaCommand),
@@ -89,7 +92,41 @@ pub struct ServeArgs {
     pub config: PathBuf,
 }
 
+/// What to do with the store.
+#[derive(Debug, Clone, Subcommand)]
+pub enum StoreCommand {
+    /// Copy an SQLite store into an empty PostgreSQL database: all of it, compared afterwards, or nothing.
+    Copy(CopyArgs),
+}
+
+/// From where to where.
+#[derive(Debug, Clone, Args)]
+pub struct CopyArgs {
+    /// The SQLite file, `store.sqlite` in the coordinator's state_dir. It stays as it is.
+    #[arg(long, value_name = "FILE")]
+    pub from: PathBuf,
+    /// The database: `postgresql://user@host/database`, without a password.
+    #[arg(long, value_name = "URL")]
+    pub to: String,
+    /// File with the database's password; only its owner may read it.
+    #[arg(long, value_name = "FILE")]
+    pub password_file: Option<PathBuf>,
+    /// CA of the server's certificate (PEM); needed where the server is not on this machine.
+    #[arg(long, value_name = "FILE")]
+    pub database_ca: Option<PathBuf>,
+}
+
 impl CommandLine {
+    /// What `store copy` was called with, which is the main's as `serve` is.
+    #[must_use]
+    pub const fn store_copy(&self) -> Option<&CopyArgs> {
+        if let Command::Store(StoreCommand::Copy(args)) = &self.command {
+            Some(args)
+        } else {
+            None
+        }
+    }
+
     /// What `serve` was called with; none for all other commands, which are `cli::run::run`'s.
     #[must_use]
     pub const fn serve(&self) -> Option<&ServeArgs> {

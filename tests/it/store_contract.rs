@@ -1,8 +1,9 @@
-//! What every store must do: one suite over `&dyn Store`. What only SQLite must do is in `sqlite`.
+//! What every store must do: one suite over `&dyn Store`. What only one of them must do is in `sqlite` and `postgres`.
 
 mod adoption;
 mod changes;
 mod keys;
+pub(crate) mod postgres;
 mod processes;
 mod records;
 mod rotations;

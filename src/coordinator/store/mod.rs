@@ -1,8 +1,12 @@
 //! The store: what is wanted, durably. SQL lives here and nowhere else.
 //!
-//! Owns: the trait [`Store`] with its records and errors, and `sqlite`. Never: decides; every write is conditional on
+//! Owns: the trait [`Store`] with its records and errors, `sqlite` for one coordinator, `postgres` for several. Never: decides; every write is conditional on
 //! data that the caller read (promises R16), so a stale caller changes nothing.
 
+pub mod bounds;
+pub mod copy;
+mod encoded;
+pub mod postgres;
 pub mod sqlite;
 
 use async_trait::async_trait;

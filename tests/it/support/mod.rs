@@ -13,6 +13,7 @@ pub mod kinds;
 pub mod module;
 pub mod paper;
 pub mod pin;
+pub mod postgres;
 pub mod process;
 pub mod programs;
 pub mod rest;

@@ -30,7 +30,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use rusqlite::{Connection, OpenFlags};
 
-use crate::coordinator::store::sqlite::change::Encoded;
+use crate::coordinator::store::encoded::{Encoded, because, unavailable};
 use crate::coordinator::store::sqlite::reader::Readers;
 use crate::coordinator::store::sqlite::writer::{Answer, Work, Writer};
 use crate::coordinator::store::{
@@ -174,24 +174,39 @@ impl SqliteStore {
             .spawn(move || {
                 let _caller_gone = answer.send(backup(&source, &target));
             })
-            .map_err(|error| failure::unavailable(&error))?;
-        answered.await.map_err(|gone| failure::unavailable(&gone))?
+            .map_err(|error| unavailable(&error))?;
+        answered.await.map_err(|gone| unavailable(&gone))?
     }
+}
+
+/// Opens a store that is to be read as a whole, under the lock that a coordinator would take; its schema is brought up to date.
+///
+/// # Errors
+/// [`OpenError`] says what to do next.
+pub(crate) fn open_alone(path: &Path) -> Result<(Connection, lock::Lock), OpenError> {
+    let lock = lock::take(path)?;
+    let sql = |source| OpenError::Sql {
+        path: path.to_owned(),
+        source,
+    };
+    let connection = connect_writing(path, Settings::default()).map_err(sql)?;
+    schema::check(&connection, path)?;
+    schema::migrate(&connection, path)?;
+    Ok((connection, lock))
 }
 
 fn backup(source: &Path, target: &Path) -> Result<(), StoreError> {
     let text = target
         .to_str()
-        .ok_or_else(|| failure::because("the backup's path is not UTF-8"))?;
+        .ok_or_else(|| because("the backup's path is not UTF-8"))?;
     let file = OpenOptions::new()
         .write(true)
         .create_new(true)
         .mode(0o600)
         .open(target)
-        .map_err(|error| failure::unavailable(&error))?;
+        .map_err(|error| unavailable(&error))?;
     connect_reading(source)?.execute("VACUUM INTO ?1", [text])?;
-    file.sync_all()
-        .map_err(|error| failure::unavailable(&error))
+    file.sync_all().map_err(|error| unavailable(&error))
 }
 
 /// The file with mode 0600: SQLite gives its WAL the same.
@@ -242,7 +257,7 @@ impl Store for SqliteStore {
         match self.writer.run(Work::Commit(Encoded::new(change)?)).await? {
             Answer::Earlier(record) => Ok(Some(record)),
             Answer::Done => Ok(None),
-            Answer::Term(_) => Err(failure::because("the writer mixed up its answers")),
+            Answer::Term(_) => Err(because("the writer mixed up its answers")),
         }
     }
 
@@ -426,9 +441,7 @@ impl Store for SqliteStore {
     async fn lease_take(&self, keystore: KeystoreId, above: Term) -> Result<Term, StoreError> {
         match self.writer.run(Work::Lease { keystore, above }).await? {
             Answer::Term(term) => Ok(term),
-            Answer::Earlier(_) | Answer::Done => {
-                Err(failure::because("the writer mixed up its answers"))
-            }
+            Answer::Earlier(_) | Answer::Done => Err(because("the writer mixed up its answers")),
         }
     }
 
