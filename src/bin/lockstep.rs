@@ -129,7 +129,8 @@ async fn open_store(config: &Config, address: SocketAddr) -> anyhow::Result<Arc<
     let named = of.address.clone();
     let settings = postgres::connect::Settings {
         address: named.unwrap_or_else(|| format!("{scheme}://{address}")),
-        lease: Duration::from_secs(of.lease_seconds),
+        // The rest is for whoever takes over: its next round, and a session with the agent.
+        lease: Duration::from_secs(of.lease_seconds) * 3 / 5,
         ..database(
             of.url.clone(),
             of.password_file.as_deref(),

@@ -2,6 +2,7 @@
 
 mod adoption;
 mod changes;
+mod copying;
 mod keys;
 pub(crate) mod postgres;
 mod processes;

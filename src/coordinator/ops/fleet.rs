@@ -1,6 +1,7 @@
 //! The port to the agents: `reconcile` implements it, the mains join the two.
 
 use async_trait::async_trait;
+use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
 use crate::model::adoption::{Candidate, Examined};
@@ -13,7 +14,7 @@ use crate::model::observed::{ObjectFacts, Proof};
 use crate::model::protocol::Description;
 
 /// Why an agent could not be asked, by what to do next.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 pub enum FleetError {
     /// No connection, or it broke.
     #[error("agent not reachable: {why}")]
@@ -41,7 +42,7 @@ pub enum FleetError {
 }
 
 /// A keystore's line and token as the fleet knows them now.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LiveKeystore {
     /// The line.
     pub connection: Connection,

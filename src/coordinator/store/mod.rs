@@ -7,10 +7,12 @@ pub mod bounds;
 pub mod copy;
 mod encoded;
 pub mod postgres;
+pub mod sharing;
 pub mod sqlite;
 
 use async_trait::async_trait;
 
+use crate::coordinator::store::sharing::Sharing;
 use crate::model::adoption::Ignored;
 use crate::model::audit::AuditEntry;
 use crate::model::desired::Instance;
@@ -338,7 +340,8 @@ pub trait Store: Send + Sync + std::fmt::Debug {
     /// What was last seen of a version, by keystore.
     async fn seen(&self, version: KeyVersionId) -> Result<Vec<(KeystoreId, LastSeen)>, StoreError>;
 
-    /// Takes the keystore's lease: a term above every earlier one and at least `above`.
+    /// Takes the keystore's lease: a term above every earlier one and at least `above`. `Conflict` while another coordinator
+    /// holds it.
     async fn lease_take(&self, keystore: KeystoreId, above: Term) -> Result<Term, StoreError>;
 
     /// The newest audit entries about a subject (all: `None`), newest first.
@@ -349,4 +352,8 @@ pub trait Store: Send + Sync + std::fmt::Debug {
     ) -> Result<Paged<AuditEntry>, StoreError>;
     /// Proves that the store can write: a no-op commit.
     async fn ping(&self) -> Result<(), StoreError>;
+    /// What coordinators that share the store tell each other; none: it serves one alone.
+    fn sharing(&self) -> Option<&dyn Sharing> {
+        None
+    }
 }

@@ -8,6 +8,7 @@ use lockstep::coordinator::store::postgres::connect::{OpenError, Settings};
 use lockstep::coordinator::store::{Store, StoreError, Write};
 use lockstep::model::ids::{KeystoreId, Term};
 use lockstep::model::vault::Vault;
+use secrecy::SecretString;
 use uuid::Uuid;
 
 use crate::store_contract::records::{audit, change, vault};
@@ -222,4 +223,31 @@ async fn a_shared_database_keeps_what_else_is_in_it() {
     let store = open(&server).await;
     estate(&store).await;
     assert_eq!(server.say("SELECT mine FROM public.vault"), "1");
+}
+
+#[tokio::test]
+async fn a_password_is_shown_to_the_server_and_to_nobody_else() {
+    let server = Server::start();
+    server.say("ALTER USER lockstep PASSWORD 's3cret'");
+    let rules = server.say("SHOW hba_file");
+    std::fs::write(rules, "local all all scram-sha-256\n").unwrap();
+    server.say("SELECT pg_reload_conf()");
+    let with = |password: Option<&str>| Settings {
+        password: password.map(SecretString::from),
+        ..settings(&server)
+    };
+    // The server reads its rules a moment after it said so.
+    let began = std::time::Instant::now();
+    while PostgresStore::open(with(None)).await.is_ok() {
+        assert!(
+            began.elapsed() < Duration::from_secs(30),
+            "no password is asked for"
+        );
+    }
+    let wrong = PostgresStore::open(with(Some("gu3ss"))).await.unwrap_err();
+    assert!(matches!(wrong, OpenError::Sql { .. }), "{wrong}");
+    assert!(!format!("{wrong:?} {:?}", with(Some("gu3ss"))).contains("gu3ss"));
+    let store = PostgresStore::open(with(Some("s3cret"))).await.unwrap();
+    assert!(!format!("{store:?}").contains("s3cret"));
+    store.ping().await.unwrap();
 }

@@ -37,7 +37,7 @@ async fn meets_the_contract() {
 }
 
 /// Everything that the trait can tell of an estate, as text.
-async fn told(store: &dyn Store, estate: &Estate) -> String {
+pub(crate) async fn told(store: &dyn Store, estate: &Estate) -> String {
     let key = &estate.key;
     format!(
         "{:#?}",
@@ -55,7 +55,7 @@ async fn told(store: &dyn Store, estate: &Estate) -> String {
     )
 }
 
-async fn furnish(store: &dyn Store) -> Estate {
+pub(crate) async fn furnish(store: &dyn Store) -> Estate {
     let estate = estate(store).await;
     let key = &estate.key;
     let activate = Change {

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 
 use crate::support::kinds::{Kind, Shelf};
@@ -36,6 +37,41 @@ pub struct Fleet {
     coordinator: Option<Child>,
     token: String,
     log_filter: &'static str,
+}
+
+/// One of several coordinators. Dropping it ends it.
+#[derive(Debug)]
+pub struct Coordinator {
+    process: Child,
+    pub url: String,
+    pub log: PathBuf,
+}
+
+impl Coordinator {
+    /// Sends it a signal.
+    pub fn signal(&self, signal: Signal) {
+        let id = i32::try_from(self.process.id()).unwrap();
+        kill_process(Pid::from_raw(id).unwrap(), signal).unwrap();
+    }
+
+    /// SIGTERM, and waits until it has ended.
+    pub fn stop(mut self) {
+        self.signal(Signal::TERM);
+        let ended = self.process.wait().unwrap();
+        assert!(ended.success(), "{ended}");
+    }
+
+    /// What it logged.
+    pub fn said(&self) -> String {
+        fs::read_to_string(&self.log).unwrap()
+    }
+}
+
+impl Drop for Coordinator {
+    fn drop(&mut self) {
+        let _may_have_ended = self.process.kill();
+        let _status = self.process.wait();
+    }
 }
 
 /// An answer of the API.
@@ -92,7 +128,19 @@ impl Fleet {
         self.shelf.dir()
     }
 
+    /// As [`Self::start`], but no coordinator yet.
+    pub fn start_agents(names: &[&str]) -> Self {
+        Self::agents_with(&softhsm(names), 1, "info")
+    }
+
     fn start_with(tokens: &[(&str, Kind)], internal: usize, log_filter: &'static str) -> Self {
+        let mut fleet = Self::agents_with(tokens, internal, log_filter);
+        fleet.issue("coordinator", "test");
+        fleet.start_coordinator();
+        fleet
+    }
+
+    fn agents_with(tokens: &[(&str, Kind)], internal: usize, log_filter: &'static str) -> Self {
         let shelf = Shelf::new();
         let dir = shelf.dir().join("fleet");
         fs::create_dir_all(&dir).unwrap();
@@ -120,8 +168,6 @@ impl Fleet {
         for name in names {
             fleet.start_agent(name);
         }
-        fleet.issue("coordinator", "test");
-        fleet.start_coordinator();
         fleet
     }
 
@@ -224,11 +270,27 @@ impl Fleet {
 
     /// Starts the coordinator and waits until it listens.
     pub fn start_coordinator(&mut self) {
-        let dir = self.dir.join("test");
+        let (child, url) = self.run_coordinator("test", "");
+        self.coordinator = Some(child);
+        self.url = url;
+    }
+
+    /// One of several coordinators, with the store that its config is to name.
+    pub fn one_coordinator(&self, name: &str, store: &str) -> Coordinator {
+        if !self.dir.join(name).exists() {
+            self.issue("coordinator", name);
+        }
+        let (process, url) = self.run_coordinator(name, store);
+        let log = self.dir.join(name).join("coordinator.log");
+        Coordinator { process, url, log }
+    }
+
+    fn run_coordinator(&self, name: &str, store: &str) -> (Child, String) {
+        let dir = self.dir.join(name);
         let config = dir.join("coordinator.toml");
         let text = format!(
             "listen = \"127.0.0.1:0\"\nstate_dir = \"state\"\nadmin_token_file = \"{}\"\n[fleet]\n\
-             cert = \"cert.pem\"\nkey = \"key.pem\"\nca = \"{}\"\n",
+             cert = \"cert.pem\"\nkey = \"key.pem\"\nca = \"{}\"\n{store}",
             path(&self.dir.join("admin.token")),
             path(&self.dir.join("ca/ca.pem")),
         );
@@ -242,8 +304,8 @@ impl Fleet {
             .stderr(log(&dir.join("coordinator.log")))
             .spawn()
             .unwrap();
-        self.coordinator = Some(child);
-        self.url = format!("http://{}", self.file(&address, "test/coordinator.log"));
+        let log = format!("{name}/coordinator.log");
+        (child, format!("http://{}", self.file(&address, &log)))
     }
 
     fn file(&self, file: &Path, log: &str) -> String {

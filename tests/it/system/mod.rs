@@ -10,4 +10,5 @@ mod makes;
 mod probe;
 mod repository;
 mod secrecy;
+mod sharing;
 mod strategies;

@@ -13,8 +13,10 @@ pub mod change;
 pub mod connect;
 pub mod delete;
 pub mod failure;
+pub mod hints;
 pub mod instance;
 pub mod lease;
+pub mod live;
 pub mod query;
 pub mod record;
 pub mod rotation;
@@ -26,6 +28,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use deadpool_postgres::{Object, Pool};
+use tokio::sync::broadcast;
 use tokio::time::timeout;
 use uuid::Uuid;
 
@@ -34,6 +37,7 @@ use crate::coordinator::store::postgres::connect::{OpenError, STATEMENT_WITHIN, 
 use crate::coordinator::store::postgres::failure::Problem;
 use crate::coordinator::store::postgres::lease::Member;
 use crate::coordinator::store::postgres::writer::{Work, Writer};
+use crate::coordinator::store::sharing::{Errand, Hint, News, Round, Sharing, Telling};
 use crate::coordinator::store::{
     AdoptedId, Change, InstanceRow, KeyFilter, OperationRecord, Page, Paged, Store, StoreError,
 };
@@ -59,6 +63,7 @@ pub struct PostgresStore {
     pool: Pool,
     writer: Writer,
     member: Member,
+    hints: broadcast::Sender<Hint>,
 }
 
 impl PostgresStore {
@@ -72,6 +77,7 @@ impl PostgresStore {
         let mut client = connect::alone(&config, tls, drop).await?;
         connect::promises(&client).await?;
         schema::migrate(&mut client).await?;
+        let hints = hints::listen(config.clone(), settings.tls.clone());
         let pool = connect::pool(config, tls)?;
         let writer = Writer::start(pool.clone());
         let member = Member {
@@ -83,6 +89,7 @@ impl PostgresStore {
             pool,
             writer,
             member,
+            hints,
         })
     }
 }
@@ -275,5 +282,64 @@ impl Store for PostgresStore {
 
     async fn ping(&self) -> Result<(), StoreError> {
         self.writer.run(Work::Ping).await.map(|_none| ())
+    }
+
+    fn sharing(&self) -> Option<&dyn Sharing> {
+        Some(self)
+    }
+}
+
+#[async_trait]
+impl Sharing for PostgresStore {
+    fn lasts(&self) -> Duration {
+        self.member.lasts
+    }
+
+    async fn round(&self, let_go: &[KeystoreId]) -> Result<Round, StoreError> {
+        let mut line = line(&self.pool).await?;
+        let asked = timeout(QUERY_WITHIN, lease::round(&mut line, &self.member, let_go)).await;
+        answered(line, asked)
+    }
+
+    async fn leave(&self) -> Result<(), StoreError> {
+        ask!(self, |sql| lease::leave(sql, &self.member))
+    }
+
+    async fn tell(&self, keystore: KeystoreId, telling: Telling) -> Result<(), StoreError> {
+        ask!(self, |sql| live::tell(
+            sql,
+            &self.member,
+            keystore,
+            &telling
+        ))
+    }
+
+    async fn news(&self, cursor: i64) -> Result<News, StoreError> {
+        ask!(self, |sql| live::news(sql, &self.member, cursor))
+    }
+
+    async fn errand_put(&self, errand: Errand, within: Duration) -> Result<(), StoreError> {
+        ask!(self, |sql| live::errand_put(sql, &errand, within))
+    }
+
+    async fn errand_answer(&self, id: Uuid) -> Result<Option<String>, StoreError> {
+        ask!(self, |sql| live::errand_answer(sql, id))
+    }
+
+    async fn errands(&self) -> Result<Vec<Errand>, StoreError> {
+        ask!(self, |sql| live::errands(sql, &self.member))
+    }
+
+    async fn errand_done(&self, id: Uuid, answer: String) -> Result<(), StoreError> {
+        ask!(self, |sql| live::errand_done(sql, id, &answer))
+    }
+
+    async fn hint(&self, hint: Hint) -> Result<(), StoreError> {
+        let text = hints::text(&hint);
+        ask!(self, |sql| live::notify(sql, &text))
+    }
+
+    fn hints(&self) -> broadcast::Receiver<Hint> {
+        self.hints.subscribe()
     }
 }

@@ -171,23 +171,36 @@ CREATE TABLE coordinator_lease (
 );
 CREATE INDEX coordinator_lease_holder ON coordinator_lease (holder);
 
--- What the holder of a lease knows through its session, for the other coordinators. `keystore` alone: of the line and the
--- token; with `version`: of one instance. Counts only with the lease's own term and while it has not expired.
+-- What the holder of a lease knows through its session, for the other coordinators: of the line and the token, and of each
+-- instance. Counts only under the lease's own term and while it has not expired.
 CREATE TABLE live_keystore (
     keystore UUID NOT NULL PRIMARY KEY,
     term BIGINT NOT NULL,
-    at TIMESTAMPTZ NOT NULL,
+    told TIMESTAMPTZ NOT NULL,
+    changed TIMESTAMPTZ NOT NULL,
+    scanned TIMESTAMPTZ,
     record TEXT NOT NULL
 );
 CREATE TABLE live_instance (
     keystore UUID NOT NULL,
     version UUID NOT NULL,
     term BIGINT NOT NULL,
-    at TIMESTAMPTZ NOT NULL,
+    told TIMESTAMPTZ NOT NULL,
     record TEXT NOT NULL,
     PRIMARY KEY (keystore, version)
 );
-CREATE INDEX live_instance_at ON live_instance (at);
+CREATE INDEX live_instance_told ON live_instance (told);
+
+-- What a coordinator asks the holder of a keystore to do for it.
+CREATE TABLE errand (
+    id UUID NOT NULL PRIMARY KEY,
+    keystore UUID NOT NULL,
+    request TEXT NOT NULL,
+    taken BOOLEAN NOT NULL DEFAULT false,
+    answer TEXT,
+    expires TIMESTAMPTZ NOT NULL
+);
+CREATE INDEX errand_keystore ON errand (keystore);
 "#;
 
 /// Brings the schema up to date.

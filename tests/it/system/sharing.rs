@@ -1,0 +1,254 @@
+//! Several coordinators on one PostgreSQL: they share the keystores, take over from each other, and whichever people talk to
+//! does what is asked.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use rustix::process::Signal;
+use serde_json::{Value, json};
+
+use crate::support::fleet::{Coordinator, Fleet};
+use crate::support::postgres::Server;
+
+/// The setting that these tests use: within it, keystores move.
+const SETTING: Duration = Duration::from_secs(10);
+
+/// Two coordinators, `one` and `two`, with three agents; people talk to `one`.
+struct Pair {
+    // Coordinators end first, then agents, then the server.
+    one: Coordinator,
+    two: Coordinator,
+    fleet: Fleet,
+    server: Server,
+}
+
+fn store(server: &Server) -> String {
+    let (url, seconds) = (server.url(), SETTING.as_secs());
+    format!("[store]\nurl = \"{url}\"\nlease_seconds = {seconds}\n")
+}
+
+impl Pair {
+    /// With vault, keystores and a template; the keystores are shared out.
+    fn start() -> (Self, String) {
+        let server = Server::start();
+        let mut fleet = Fleet::start_agents(&["home", "frankfurt", "dallas"]);
+        let one = fleet.one_coordinator("one", &store(&server));
+        fleet.url.clone_from(&one.url);
+        let vault = fleet.furnish();
+        fleet.template(&vault, "orders", "aes", 256);
+        let two = fleet.one_coordinator("two", &store(&server));
+        let pair = Self {
+            one,
+            two,
+            fleet,
+            server,
+        };
+        pair.fleet.until("the keystores are shared out", || {
+            let shares = pair.shares();
+            let mut counts: Vec<usize> = shares.values().copied().collect();
+            counts.sort_unstable();
+            (counts == [1, 2]).then_some(()).ok_or(json!(shares))
+        });
+        pair.is_well();
+        (pair, vault)
+    }
+
+    /// How many keystores each holds, by its address.
+    fn shares(&self) -> BTreeMap<String, usize> {
+        let told = self.server.say(
+            "SELECT coordinator.address FROM lockstep.coordinator_lease AS lease
+                 JOIN lockstep.coordinator ON coordinator.id = lease.holder
+             WHERE lease.expires > clock_timestamp()",
+        );
+        let mut shares = BTreeMap::new();
+        for address in told.lines() {
+            *shares.entry(address.to_owned()).or_default() += 1;
+        }
+        shares
+    }
+
+    /// From now on, people talk to that one.
+    fn talk_to(&mut self, url: &str) {
+        url.clone_into(&mut self.fleet.url);
+    }
+
+    /// Waits until the coordinator that people talk to says that all keystores are well.
+    fn is_well(&self) {
+        self.fleet.until("all keystores are well", || {
+            let found = self.fleet.get("/api/v4/keystores");
+            let all = found["keystores"].as_array().unwrap();
+            let well = all
+                .iter()
+                .filter(|one| one["status"]["health_status"] == "ok");
+            (well.count() == 3).then_some(()).ok_or(found)
+        });
+    }
+
+    /// Waits until only that address holds keystores, all three; how long it took.
+    fn all_at(&self, address: &str) -> Duration {
+        let began = Instant::now();
+        self.fleet.until("one has them all", || {
+            let shares = self.shares();
+            let is_so = shares.len() == 1 && shares.get(address) == Some(&3);
+            is_so.then_some(()).ok_or(json!(shares))
+        });
+        began.elapsed()
+    }
+}
+
+#[test]
+fn either_does_what_is_asked_and_takes_over_from_a_dead_one() {
+    let (mut pair, vault) = Pair::start();
+    let (one, two) = (pair.one.url.clone(), pair.two.url.clone());
+    let mut keys = Vec::new();
+    for (url, label) in [(&one, "by-one"), (&two, "by-two")] {
+        pair.talk_to(url);
+        let key = pair.fleet.key(&vault, "orders", label);
+        let activate = pair.fleet.change("POST", &key, "/activate", &Value::Null);
+        activate.ok();
+        pair.fleet.in_step(&key);
+        keys.push(key);
+    }
+    // What one confirmed the other shows, whoever has the sessions.
+    for url in [&one, &two] {
+        pair.talk_to(url);
+        for key in &keys {
+            pair.fleet.in_step(key);
+        }
+        pair.is_well();
+    }
+    pair.talk_to(&two);
+    pair.one.signal(Signal::KILL);
+    let took = pair.all_at(&two);
+    assert!(took < SETTING, "{took:?}");
+    pair.is_well();
+    for key in &keys {
+        let deactivate = pair.fleet.change("POST", key, "/deactivate", &Value::Null);
+        deactivate.ok();
+        pair.fleet.in_step(key);
+    }
+}
+
+#[test]
+fn one_that_was_stopped_does_nothing_when_it_goes_on() {
+    let (mut pair, vault) = Pair::start();
+    let (one, two) = (pair.one.url.clone(), pair.two.url.clone());
+    let key = pair.fleet.key(&vault, "orders", "stopped");
+    let activate = pair.fleet.change("POST", &key, "/activate", &Value::Null);
+    activate.ok();
+    pair.fleet.in_step(&key);
+    pair.one.signal(Signal::STOP);
+    let took = pair.all_at(&two);
+    assert!(took < SETTING, "{took:?}");
+    pair.talk_to(&two);
+    pair.is_well();
+    let deactivate = pair.fleet.change("POST", &key, "/deactivate", &Value::Null);
+    deactivate.ok();
+    pair.fleet.in_step(&key);
+    let generations = "SELECT string_agg(want || ' ' || generation, ', ' ORDER BY keystore) FROM lockstep.instance";
+    let wanted = pair.server.say(generations);
+    let changes = "SELECT count(*) FROM lockstep.audit WHERE record NOT LIKE '%reconciler%'";
+    let audited = pair.server.say(changes);
+    pair.one.signal(Signal::CONT);
+    // It takes its share again, and says of all of it what the other said.
+    pair.fleet.until("they share again", || {
+        let shares = pair.shares();
+        (shares.len() == 2).then_some(()).ok_or(json!(shares))
+    });
+    for url in [&one, &two] {
+        pair.talk_to(url);
+        pair.is_well();
+        pair.fleet.in_step(&key);
+        let found = pair.fleet.get(&key);
+        assert_eq!(found["state"], "deactivated", "{found:#}");
+    }
+    assert_eq!(
+        pair.server.say(generations),
+        wanted,
+        "nothing was asked anew"
+    );
+    assert_eq!(pair.server.say(changes), audited);
+}
+
+#[test]
+fn what_was_answered_is_kept_when_the_database_dies() {
+    let (mut pair, vault) = Pair::start();
+    let urls = [pair.one.url.clone(), pair.two.url.clone()];
+    let template = |name: &str| {
+        json!({
+            "vault": {"id": vault},
+            "name": name,
+            "key": {
+                "algorithm": "aes", "size": "256", "state": "pre_activation",
+                "activation_date": "P0D", "expiration_date": "P1Y", "deactivate_on_rotation": false,
+            },
+            "keystores": [{"group": "all", "type": "pkcs11"}],
+        })
+    };
+    let (mut kept, mut open) = (Vec::new(), Vec::new());
+    for number in 0..60 {
+        pair.talk_to(&urls[number % 2]);
+        if number % 20 == 10 {
+            pair.server.kill();
+        }
+        if number % 20 == 15 {
+            pair.server.restart();
+        }
+        let name = format!("made-{number}");
+        let answer = pair
+            .fleet
+            .repeatable("POST", "/api/v4/templates", &name, &template(&name));
+        match answer.status {
+            201 => kept.push(name),
+            503 => open.push(name),
+            _ => panic!("{answer:#?}"),
+        }
+    }
+    assert!(kept.len() >= 30 && open.len() >= 9, "{kept:?} {open:?}");
+    // What was not answered is asked again, under the same key: it is made once.
+    for name in &open {
+        pair.fleet.until(&format!("{name} is made"), || {
+            let again = pair
+                .fleet
+                .repeatable("POST", "/api/v4/templates", name, &template(name));
+            if again.status == 503 {
+                Err(again.body)
+            } else {
+                Ok(again.ok())
+            }
+        });
+    }
+    for name in kept.iter().chain(&open) {
+        let found = pair.server.say(&format!(
+            "SELECT count(*) FROM lockstep.template WHERE name = '{name}'"
+        ));
+        assert_eq!(found, "1", "{name}");
+    }
+    for url in &urls {
+        pair.talk_to(url);
+        pair.is_well();
+    }
+}
+
+#[test]
+fn one_that_ends_in_order_leaves_at_once() {
+    let (pair, _vault) = Pair::start();
+    let Pair {
+        one,
+        two,
+        mut fleet,
+        server,
+    } = pair;
+    fleet.url.clone_from(&two.url);
+    one.stop();
+    let left = server.say("SELECT count(*) FROM lockstep.coordinator");
+    assert_eq!(left, "1");
+    let began = Instant::now();
+    fleet.until("the other has them all", || {
+        let held = server.say(
+            "SELECT count(*) FROM lockstep.coordinator_lease WHERE holder IS NOT NULL AND expires > clock_timestamp()",
+        );
+        (held == "3").then_some(()).ok_or(json!(held))
+    });
+    assert!(began.elapsed() < SETTING / 2, "{:?}", began.elapsed());
+}
