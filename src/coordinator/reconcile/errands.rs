@@ -227,9 +227,50 @@ async fn look(
     Ok(())
 }
 
+impl Reply {
+    /// The copy, if it is one.
+    pub(crate) fn copy(self) -> Result<RepositoryCopy, FleetError> {
+        if let Self::Copy(copy) = self {
+            return Ok(*copy);
+        }
+        Err(mixed_up())
+    }
+
+    /// Nothing, if it is that.
+    pub(crate) fn done(self) -> Result<(), FleetError> {
+        if let Self::Done = self {
+            return Ok(());
+        }
+        Err(mixed_up())
+    }
+
+    /// The proof, if it is one.
+    pub(crate) fn proof(self) -> Result<Proof, FleetError> {
+        if let Self::Proof(proof) = self {
+            return Ok(proof);
+        }
+        Err(mixed_up())
+    }
+
+    /// What was examined, if it is that.
+    pub(crate) fn examined(self) -> Result<Vec<Examined>, FleetError> {
+        if let Self::Examined(examined) = self {
+            return Ok(examined);
+        }
+        Err(mixed_up())
+    }
+
+    /// The envelope, if it is one.
+    pub(crate) fn envelope(self) -> Result<Box<Signed<Envelope>>, FleetError> {
+        if let Self::Envelope(envelope) = self {
+            return Ok(envelope);
+        }
+        Err(mixed_up())
+    }
+}
+
 /// An answer to another question: of another program's version.
-pub(crate) fn mixed_up(reply: &Reply) -> FleetError {
-    tracing::warn!(?reply, "an answer to another question");
+fn mixed_up() -> FleetError {
     FleetError::Unreachable {
         why: "the holder of the keystore answered another question".to_owned(),
     }

@@ -11,7 +11,7 @@ use tokio_util::task::TaskTracker;
 use crate::clock::Monotonic;
 use crate::coordinator::ops::fleet::{Fleet, FleetError, LiveKeystore};
 use crate::coordinator::reconcile::calls;
-use crate::coordinator::reconcile::errands::{self, Reply, Request, mixed_up};
+use crate::coordinator::reconcile::errands::{Request, ask};
 use crate::coordinator::reconcile::keeper::{self, Keeper};
 use crate::coordinator::reconcile::lease::Lease;
 use crate::coordinator::reconcile::mirror::{Mirror, untold};
@@ -63,6 +63,14 @@ impl Shared {
     /// The keystores that are kept here.
     pub(crate) fn kept(&self) -> Vec<KeystoreId> {
         self.lock().keys().copied().collect()
+    }
+
+    /// The keystores that are kept here, with the ages of their last scans, milliseconds.
+    pub(crate) fn scan_ages(&self) -> Vec<(KeystoreId, Option<u64>)> {
+        let now_ms = self.now_ms();
+        let keepers = self.lock();
+        let age = |(id, keeper): (&KeystoreId, &Arc<Keeper>)| (*id, keeper.scan_age_ms(now_ms));
+        keepers.iter().map(age).collect()
     }
 
     /// Starts a keeper, if there is none; whether one was started.
@@ -204,10 +212,7 @@ impl Fleet for Keepers {
             spec,
             salt,
         };
-        match errands::ask(&self.shared, keystore, request).await? {
-            Reply::Copy(copy) => Ok(*copy),
-            other => Err(mixed_up(&other)),
-        }
+        ask(&self.shared, keystore, request).await?.copy()
     }
 
     async fn look(
@@ -215,10 +220,8 @@ impl Fleet for Keepers {
         keystore: KeystoreId,
         version: Option<KeyVersionId>,
     ) -> Result<(), FleetError> {
-        match errands::ask(&self.shared, keystore, Request::Look { version }).await? {
-            Reply::Done => Ok(()),
-            other => Err(mixed_up(&other)),
-        }
+        let request = Request::Look { version };
+        ask(&self.shared, keystore, request).await?.done()
     }
 
     async fn prove(
@@ -226,17 +229,13 @@ impl Fleet for Keepers {
         keystore: KeystoreId,
         version: KeyVersionId,
     ) -> Result<Proof, FleetError> {
-        match errands::ask(&self.shared, keystore, Request::Prove { version }).await? {
-            Reply::Proof(proof) => Ok(proof),
-            other => Err(mixed_up(&other)),
-        }
+        let request = Request::Prove { version };
+        ask(&self.shared, keystore, request).await?.proof()
     }
 
     async fn probe(&self, keystore: KeystoreId, accept: bool) -> Result<(), FleetError> {
-        match errands::ask(&self.shared, keystore, Request::Probe { accept }).await? {
-            Reply::Done => Ok(()),
-            other => Err(mixed_up(&other)),
-        }
+        let request = Request::Probe { accept };
+        ask(&self.shared, keystore, request).await?.done()
     }
 
     async fn examine(
@@ -246,10 +245,7 @@ impl Fleet for Keepers {
         keys: Vec<Candidate>,
     ) -> Result<Vec<Examined>, FleetError> {
         let request = Request::Examine { salt, keys };
-        match errands::ask(&self.shared, keystore, request).await? {
-            Reply::Examined(examined) => Ok(examined),
-            other => Err(mixed_up(&other)),
-        }
+        ask(&self.shared, keystore, request).await?.examined()
     }
 
     fn wake(&self, keystores: &[KeystoreId]) {

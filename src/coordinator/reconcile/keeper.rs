@@ -33,7 +33,7 @@ const TICK: Duration = Duration::from_millis(500);
 /// Between reads of what is wanted when nobody gave a hint: a lost hint costs no more than this.
 const REREAD_TICKS: u32 = 20;
 
-/// Between confirmations of what was told to other coordinators.
+/// Between tries to tell other coordinators what they were not told yet.
 const TELL_TICKS: u32 = 4;
 
 /// A line on which nothing came for this long is dead: three heartbeats.
@@ -253,6 +253,10 @@ impl Keeper {
             None => state.machine.known().scan_age_ms(now_ms),
         };
         age.is_some_and(|age| now_ms.saturating_sub(age) >= asked_at)
+    }
+
+    pub(crate) fn scan_age_ms(&self, now_ms: u64) -> Option<u64> {
+        self.lock().machine.known().scan_age_ms(now_ms)
     }
 
     pub(crate) fn live(&self, version: KeyVersionId, now_ms: u64) -> Live {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::coordinator::ops::fleet::FleetError;
-use crate::coordinator::reconcile::errands::{self, Reply, Request};
+use crate::coordinator::reconcile::errands::{Reply, Request, ask};
 use crate::coordinator::reconcile::fleet::Shared;
 use crate::coordinator::reconcile::keeper::Keeper;
 use crate::model::ids::{Generation, KeyVersionId};
@@ -39,9 +39,9 @@ pub(crate) async fn fetch(
             target: Box::new(endorsement.clone()),
             generation,
         };
-        match errands::ask(shared, source, rewrap).await {
-            Ok(Reply::Envelope(envelope)) => return Ok(envelope),
-            Ok(other) => reasons.push(errands::mixed_up(&other).to_string()),
+        let wrapped = ask(shared, source, rewrap).await;
+        match wrapped.and_then(Reply::envelope) {
+            Ok(envelope) => return Ok(envelope),
             Err(FleetError::Refused { code, reason }) => reasons.push(format!("{code}: {reason}")),
             Err(error) => reasons.push(error.to_string()),
         }

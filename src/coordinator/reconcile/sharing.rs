@@ -75,7 +75,7 @@ pub(crate) async fn steward(shared: Arc<Shared>) {
     let mut let_go = Vec::new();
     loop {
         let asked_ms = shared.now_ms();
-        let round = timeout(lasts / 3, store.round(&let_go)).await;
+        let round = timeout(lasts / 3, store.round(&let_go, &shared.scan_ages())).await;
         match round {
             Ok(Ok(round)) => {
                 let usable = lasts.saturating_sub(margin).as_millis();

@@ -18,8 +18,10 @@ use crate::tls::error::chain;
 /// What other coordinators were told.
 #[derive(Debug, Default)]
 pub(crate) struct Told {
-    /// Under this term every instance.
-    all_under: Term,
+    /// Under this term: under another one it counts for nothing.
+    under: Term,
+    /// Whether every instance was told.
+    all: bool,
     line: String,
 }
 
@@ -31,12 +33,13 @@ pub(crate) async fn tell(shared: &Shared, keeper: &Keeper, versions: &[KeyVersio
     };
     let telling = telling(keeper, shared.now_ms(), versions);
     let Some(telling) = telling else { return };
-    let is_news = telling.line.is_some() || !telling.instances.is_empty();
+    if telling.line.is_none() && telling.instances.is_empty() {
+        return;
+    }
     match store.tell(keeper.keystore(), telling).await {
-        Ok(()) if is_news => {
+        Ok(()) => {
             let _lost = store.hint(Hint::Live).await;
         }
-        Ok(()) => {}
         Err(error) => {
             keeper.lock().told = Told::default();
             tracing::debug!(keystore = %keeper.keystore(), error = chain(&error), "not told");
@@ -51,9 +54,15 @@ fn telling(keeper: &Keeper, now_ms: u64, versions: &[KeyVersionId]) -> Option<Te
     };
     let line = serde_json::to_string(&line).ok()?;
     let mut state = keeper.lock();
+    if state.told.under != state.term {
+        state.told = Told {
+            under: state.term,
+            ..Told::default()
+        };
+    }
     let is_live = *state.machine.connection() == Connection::Live;
-    let all: Vec<KeyVersionId> = if is_live && state.told.all_under != state.term {
-        state.told.all_under = state.term;
+    let all: Vec<KeyVersionId> = if is_live && !state.told.all {
+        state.told.all = true;
         state.machine.desired().keys().copied().collect()
     } else {
         Vec::new()

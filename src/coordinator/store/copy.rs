@@ -431,27 +431,37 @@ type Column = Box<dyn ToSql + Sync>;
 
 fn column(table: &Table, kind: Kind, values: Vec<Value>) -> Result<Column, CopyError> {
     Ok(match kind {
-        Id => Box::new(all(table, values, |value| match value {
-            Value::Blob(bytes) => Uuid::from_slice(&bytes).ok(),
-            _other => None,
+        Id => Box::new(all(table, values, |value| {
+            Uuid::from_slice(&blob(value)?).ok()
         })?),
-        Bytes => Box::new(all(table, values, |value| match value {
-            Value::Blob(bytes) => Some(bytes),
-            _other => None,
-        })?),
-        Text => Box::new(all(table, values, |value| match value {
-            Value::Text(text) => Some(text),
-            _other => None,
-        })?),
-        Number => Box::new(all(table, values, |value| match value {
-            Value::Integer(number) => Some(number),
-            _other => None,
-        })?),
-        Truth => Box::new(all(table, values, |value| match value {
-            Value::Integer(number) => Some(number != 0),
-            _other => None,
+        Bytes => Box::new(all(table, values, blob)?),
+        Text => Box::new(all(table, values, text)?),
+        Number => Box::new(all(table, values, integer)?),
+        Truth => Box::new(all(table, values, |value| {
+            integer(value).map(|number| number != 0)
         })?),
     })
+}
+
+fn blob(value: Value) -> Option<Vec<u8>> {
+    if let Value::Blob(bytes) = value {
+        return Some(bytes);
+    }
+    None
+}
+
+fn text(value: Value) -> Option<String> {
+    if let Value::Text(text) = value {
+        return Some(text);
+    }
+    None
+}
+
+fn integer(value: Value) -> Option<i64> {
+    if let Value::Integer(number) = value {
+        return Some(number);
+    }
+    None
 }
 
 fn all<T>(

@@ -105,8 +105,13 @@ pub enum Hint {
 pub trait Sharing: Send + Sync + std::fmt::Debug {
     /// How long a lease lasts without a round.
     fn lasts(&self) -> Duration;
-    /// Renews what is held, lets these go, takes what nobody holds up to a fair share.
-    async fn round(&self, let_go: &[KeystoreId]) -> Result<Round, StoreError>;
+    /// Renews what is held and confirms what was told of it, with the ages of the last scans; lets these go, takes what nobody
+    /// holds up to a fair share.
+    async fn round(
+        &self,
+        let_go: &[KeystoreId],
+        scans: &[(KeystoreId, Option<u64>)],
+    ) -> Result<Round, StoreError>;
     /// Lets all go.
     async fn leave(&self) -> Result<(), StoreError>;
 

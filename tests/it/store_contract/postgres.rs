@@ -8,6 +8,7 @@ use lockstep::coordinator::store::postgres::connect::{OpenError, Settings};
 use lockstep::coordinator::store::{Store, StoreError, Write};
 use lockstep::model::ids::{KeystoreId, Term};
 use lockstep::model::vault::Vault;
+use lockstep::tls::config::named_server_config;
 use secrecy::SecretString;
 use uuid::Uuid;
 
@@ -213,6 +214,49 @@ async fn a_lease_is_one_coordinators_until_it_ends() {
     assert_eq!(second.lease_take(keystore, Term(0)).await, Ok(Term(9)));
     let gone = first.lease_take(keystore, Term(100)).await;
     assert!(matches!(gone, Err(StoreError::Conflict { .. })), "{gone:?}");
+}
+
+/// A CA, and a certificate by it for a host name, with its key: PEM.
+fn certificates(host: &str) -> (String, String, String) {
+    let key = rcgen::KeyPair::generate().unwrap();
+    let mut params = rcgen::CertificateParams::default();
+    params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+    let ca = params.self_signed(&key).unwrap();
+    let issuer = rcgen::Issuer::new(params, key);
+    let own = rcgen::KeyPair::generate().unwrap();
+    let params = rcgen::CertificateParams::new([host.to_owned()]).unwrap();
+    let certificate = params.signed_by(&own, &issuer).unwrap();
+    (ca.pem(), certificate.pem(), own.serialize_pem())
+}
+
+#[tokio::test]
+async fn a_line_that_is_encrypted_goes_to_the_named_server_alone() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("ca.pem");
+    let trusting = |server: &Server, ca: &str| {
+        std::fs::write(&file, ca).unwrap();
+        Settings {
+            url: server.tcp_url(),
+            tls: Some(named_server_config(&file).unwrap()),
+            ..settings(server)
+        }
+    };
+    let (ca, certificate, key) = certificates("localhost");
+    let server = Server::start_encrypted(&certificate, &key);
+    let store = PostgresStore::open(trusting(&server, &ca)).await.unwrap();
+    store.ping().await.unwrap();
+    let encrypted = "SELECT count(*) FROM pg_stat_ssl JOIN pg_stat_activity USING (pid)
+        WHERE application_name = 'lockstep' AND NOT ssl";
+    assert_eq!(server.say(encrypted), "0");
+    let lines = "SELECT count(*) > 1 FROM pg_stat_activity WHERE application_name = 'lockstep'";
+    assert_eq!(server.say(lines), "t");
+    let (other_ca, ..) = certificates("localhost");
+    let refused = PostgresStore::open(trusting(&server, &other_ca)).await;
+    assert!(matches!(refused, Err(OpenError::Sql { .. })), "{refused:?}");
+    let (ca, certificate, key) = certificates("db.example");
+    let other = Server::start_encrypted(&certificate, &key);
+    let refused = PostgresStore::open(trusting(&other, &ca)).await;
+    assert!(matches!(refused, Err(OpenError::Sql { .. })), "{refused:?}");
 }
 
 /// Everything in a database that is not this store's is left alone.

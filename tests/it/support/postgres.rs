@@ -20,7 +20,8 @@ const ACCOUNT: &str = "postgres";
 pub struct Server {
     dir: tempfile::TempDir,
     process: Option<Child>,
-    settings: Vec<&'static str>,
+    settings: Vec<String>,
+    port: u16,
 }
 
 impl Server {
@@ -49,10 +50,40 @@ impl Server {
         let mut server = Self {
             dir,
             process: None,
-            settings: settings.to_vec(),
+            settings: settings.iter().map(|text| (*text).to_owned()).collect(),
+            port: 5432,
         };
         server.restart();
         server
+    }
+
+    /// As [`Self::start`], also at [`Self::tcp_url`], where it shows that certificate (PEM).
+    pub fn start_encrypted(certificate: &str, key: &str) -> Self {
+        let mut server = Self::start();
+        server.stop();
+        for (name, text) in [("cert.pem", certificate), ("key.pem", key)] {
+            let file = server.dir.path().join(name);
+            fs::write(&file, text).unwrap();
+            fs::set_permissions(&file, fs::Permissions::from_mode(0o600)).unwrap();
+            if let Some((user, group)) = account() {
+                chown(&file, Some(user), Some(group)).unwrap();
+            }
+            let setting = name.trim_end_matches(".pem");
+            let setting = format!("ssl_{setting}_file={}", file.display());
+            server.settings.push(setting);
+        }
+        let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        server.port = free.local_addr().unwrap().port();
+        drop(free);
+        let more = ["ssl=on", "listen_addresses=127.0.0.1"].map(str::to_owned);
+        server.settings.extend(more);
+        server.restart();
+        server
+    }
+
+    /// Where it is by TCP, under the name `localhost`.
+    pub fn tcp_url(&self) -> String {
+        format!("postgresql://lockstep@localhost:{}/postgres", self.port)
     }
 
     /// Starts the server again and waits until it answers.
@@ -69,7 +100,8 @@ impl Server {
             .arg(self.dir.path().join("data"))
             .arg("-k")
             .arg(self.dir.path())
-            .args(["-h", "", "-c", "shared_buffers=16MB"])
+            .args(["-h", "", "-c", "shared_buffers=16MB", "-p"])
+            .arg(self.port.to_string())
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(log);
@@ -108,7 +140,8 @@ impl Server {
     /// Where it is, for the store.
     pub fn url(&self) -> String {
         let dir = self.dir.path().display();
-        format!("postgresql://lockstep@/postgres?host={dir}")
+        let port = self.port;
+        format!("postgresql://lockstep@/postgres?host={dir}&port={port}")
     }
 
     /// Ends it as a power cut would: no process of it does anything more.

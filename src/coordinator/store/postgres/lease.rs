@@ -65,6 +65,14 @@ pub(crate) async fn take(
     }
 }
 
+/// What was told of these keystores is what is known still; their last scans are so old.
+const CONFIRM: &str = "
+    UPDATE live_keystore AS live SET told = clock_timestamp(),
+        scanned = clock_timestamp() - make_interval(secs => scan.age)
+    FROM unnest($2::uuid[], $3::float8[]) AS scan (keystore, age)
+        JOIN coordinator_lease AS lease ON lease.keystore = scan.keystore AND lease.holder = $1
+    WHERE live.keystore = scan.keystore AND live.term = lease.term";
+
 /// Takes up to $3 keystores that nobody holds, but none of $4.
 const CLAIM: &str = "
     INSERT INTO coordinator_lease AS lease (keystore, term, holder, expires)
@@ -83,6 +91,7 @@ pub(crate) async fn round(
     sql: &mut Sql,
     member: &Member,
     let_go: &[KeystoreId],
+    scans: &[(KeystoreId, Option<u64>)],
 ) -> Result<Round, Problem> {
     let transaction = sql.transaction().await?;
     let (me, lasts) = (member.id, member.lasts_s());
@@ -112,6 +121,8 @@ pub(crate) async fn round(
     )
     .await?;
     let mut held = keystores(&renewed)?;
+    let (of, ages) = scan_ages(scans);
+    run(CONFIRM, &[&me, &of, &ages]).await?;
     let counted = run(
         "SELECT (SELECT count(*) FROM keystore),
                 (SELECT count(*) FROM coordinator WHERE expires > clock_timestamp())",
@@ -142,6 +153,16 @@ pub(crate) async fn round(
     }
     transaction.commit().await?;
     Ok(round)
+}
+
+type Ages = (Vec<Uuid>, Vec<Option<f64>>);
+
+fn scan_ages(scans: &[(KeystoreId, Option<u64>)]) -> Ages {
+    let of = scans.iter().map(|(keystore, _)| keystore.uuid()).collect();
+    let ages = scans
+        .iter()
+        .map(|(_, age)| age.map(|age| Duration::from_millis(age).as_secs_f64()));
+    (of, ages.collect())
 }
 
 fn keystores(rows: &[Row]) -> Result<BTreeSet<KeystoreId>, Problem> {

@@ -57,7 +57,7 @@ pub(crate) async fn tell(
         sql,
         "INSERT INTO live_keystore AS live (keystore, term, told, changed, scanned, record)
              SELECT keystore, term, clock_timestamp(), clock_timestamp(),
-                 clock_timestamp() - make_interval(secs => $5::float8), coalesce($4::text, 'null')
+                 clock_timestamp() - make_interval(secs => $5::float8), coalesce($4::text, '')
              FROM coordinator_lease WHERE keystore = $1 AND holder = $2 AND term = $3
          ON CONFLICT (keystore) DO UPDATE SET term = excluded.term, told = excluded.told,
              scanned = excluded.scanned,

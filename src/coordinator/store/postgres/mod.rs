@@ -123,7 +123,8 @@ fn answered<T>(
 #[async_trait]
 impl Store for PostgresStore {
     async fn commit(&self, change: Change) -> Result<Option<OperationRecord>, StoreError> {
-        self.writer.run(Work::Commit(Encoded::new(change)?)).await
+        let encoded = Box::new(Encoded::new(change)?);
+        self.writer.run(Work::Commit(encoded)).await
     }
 
     async fn operation(&self, key: &str) -> Result<Option<OperationRecord>, StoreError> {
@@ -295,9 +296,14 @@ impl Sharing for PostgresStore {
         self.member.lasts
     }
 
-    async fn round(&self, let_go: &[KeystoreId]) -> Result<Round, StoreError> {
+    async fn round(
+        &self,
+        let_go: &[KeystoreId],
+        scans: &[(KeystoreId, Option<u64>)],
+    ) -> Result<Round, StoreError> {
         let mut line = line(&self.pool).await?;
-        let asked = timeout(QUERY_WITHIN, lease::round(&mut line, &self.member, let_go)).await;
+        let round = lease::round(&mut line, &self.member, let_go, scans);
+        let asked = timeout(QUERY_WITHIN, round).await;
         answered(line, asked)
     }
 

@@ -47,7 +47,7 @@ const UNKNOWN: &str =
 #[derive(Debug)]
 pub(crate) enum Work {
     /// A change of what is wanted.
-    Commit(Encoded),
+    Commit(Box<Encoded>),
     /// Nothing, durably.
     Ping,
 }
@@ -178,7 +178,20 @@ impl Lines {
     }
 }
 
-async fn together(sql: &Sql, batch: &[Job]) -> Result<Vec<Outcome>, Problem> {
+async fn together(sql: &Sql, batch: &[Job]) -> Result<Vec<Outcome>, Lost> {
+    lock_head(sql).await.map_err(|problem| match problem {
+        // Each alone would wait as long for the same lock.
+        Problem::Broken(error) => Lost::Down(error),
+        Problem::Again(_) | Problem::Refused(_) => problem.into(),
+    })?;
+    let mut outcomes = Vec::with_capacity(batch.len());
+    for job in batch {
+        outcomes.push(in_savepoint(sql, &job.work).await?);
+    }
+    Ok(outcomes)
+}
+
+async fn lock_head(sql: &Sql) -> Result<(), Problem> {
     sql.batch_execute("BEGIN").await?;
     let head = row(sql, "SELECT schema FROM head FOR UPDATE", &[]).await?;
     let schema: i32 = match head {
@@ -189,11 +202,7 @@ async fn together(sql: &Sql, batch: &[Job]) -> Result<Vec<Outcome>, Problem> {
         let told = format!("the store has schema {schema} now, this program knows {KNOWN}");
         return Err(because(&told).into());
     }
-    let mut outcomes = Vec::with_capacity(batch.len());
-    for job in batch {
-        outcomes.push(in_savepoint(sql, &job.work).await?);
-    }
-    Ok(outcomes)
+    Ok(())
 }
 
 async fn in_savepoint(sql: &Sql, work: &Work) -> Result<Outcome, Problem> {
