@@ -2,12 +2,13 @@
 //! does what is asked.
 
 use std::collections::BTreeMap;
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
-use crate::support::fleet::{Coordinator, Fleet};
+use crate::support::fleet::{Coordinator, Fleet, said};
 use crate::support::postgres::Server;
 
 /// The setting that these tests use: within it, keystores move.
@@ -251,4 +252,42 @@ fn one_that_ends_in_order_leaves_at_once() {
         (held == "3").then_some(()).ok_or(json!(held))
     });
     assert!(began.elapsed() < SETTING / 2, "{:?}", began.elapsed());
+}
+
+/// As an operator does it: stop, copy, start on the database.
+#[test]
+fn a_fleet_moves_from_sqlite_with_its_keys() {
+    let server = Server::start();
+    let mut fleet = Fleet::start(&["home", "frankfurt"]);
+    let vault = fleet.furnish();
+    fleet.template(&vault, "orders", "aes", 256);
+    let key = fleet.key(&vault, "orders", "moved");
+    let activate = fleet.change("POST", &key, "/activate", &Value::Null);
+    activate.ok();
+    fleet.in_step(&key);
+    let file = fleet.dir.join("test/state/store.sqlite");
+    let copy = || {
+        Command::new(env!("CARGO_BIN_EXE_lockstep"))
+            .args(["store", "copy", "--to", &server.url(), "--from"])
+            .arg(&file)
+            .output()
+            .unwrap()
+    };
+    let too_early = copy();
+    let told = String::from_utf8(too_early.stderr).unwrap();
+    assert!(!too_early.status.success());
+    assert!(told.contains("another coordinator uses"), "{told}");
+    fleet.kill_coordinator();
+    let told = said(&copy());
+    assert!(told.contains("compared row by row"), "{told}");
+    let again = copy();
+    let told = String::from_utf8(again.stderr).unwrap();
+    assert!(!again.status.success());
+    assert!(told.contains("not empty"), "{told}");
+    let moved = fleet.one_coordinator("test", &store(&server));
+    fleet.url.clone_from(&moved.url);
+    fleet.in_step(&key);
+    let deactivate = fleet.change("POST", &key, "/deactivate", &Value::Null);
+    deactivate.ok();
+    fleet.in_step(&key);
 }
