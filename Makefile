@@ -4,8 +4,8 @@ PACKAGES := softhsm2 opensc gcc libc6-dev bsdutils
 # cargo-nextest where it is installed, else the runner that comes with Rust.
 RUNNER := $(shell cargo nextest --version >/dev/null 2>&1 && echo nextest run || echo test)
 
-# NSS's token with its tools, and what kryoptic is built with.
-TEST_PACKAGES := $(PACKAGES) libnss3 libnss3-tools clang libclang-dev libssl-dev libsqlite3-dev pkg-config
+# NSS's token with its tools, what kryoptic is built with, and PostgreSQL, whose servers the tests make and end themselves.
+TEST_PACKAGES := $(PACKAGES) libnss3 libnss3-tools clang libclang-dev libssl-dev libsqlite3-dev pkg-config postgresql
 
 # Modules for tests, packages of their own: one stands between an agent and its token, one is a token of another make.
 FAULT := tests/modules/fault/Cargo.toml

@@ -1,13 +1,16 @@
 //! The coordinator and people's command line. Thin: joins the rooms and turns errors into exit codes.
 
 use std::io::{self, Write as _};
+use std::net::SocketAddr;
+use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Context as _;
 use clap::Parser as _;
 use lockstep::cli;
-use lockstep::cli::args::{CommandLine, Own, RecoveryKeyArgs, RestoreArgs, ServeArgs};
+use lockstep::cli::args::{CommandLine, CopyArgs, Own, RecoveryKeyArgs, RestoreArgs, ServeArgs};
 use lockstep::cli::terminal::Terminal;
 use lockstep::clock;
 use lockstep::coordinator::api;
@@ -20,10 +23,12 @@ use lockstep::coordinator::ops::entropy::SystemEntropy;
 use lockstep::coordinator::ops::{Limits, Ops, schedule};
 use lockstep::coordinator::reconcile::fleet::Keepers;
 use lockstep::coordinator::restore;
-use lockstep::coordinator::store::Store;
+use lockstep::coordinator::store::postgres::PostgresStore;
 use lockstep::coordinator::store::sqlite::{Settings, SqliteStore};
+use lockstep::coordinator::store::{self, Store, postgres};
 use lockstep::telemetry;
-use lockstep::tls::config::{Identity, https_config, read_secret};
+use lockstep::tls::config::{Identity, https_config, named_server_config, read_secret};
+use secrecy::SecretString;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
@@ -40,6 +45,7 @@ fn main() -> ExitCode {
         Some(Own::Serve(args)) => return serve(args),
         Some(Own::Restore(args)) => return told(restored(args)),
         Some(Own::RecoveryKey(args)) => return told(recovery_key(args)),
+        Some(Own::StoreCopy(args)) => return told(copied(args)),
         None => {}
     }
     let (mut out, mut err) = (io::stdout(), io::stderr());
@@ -69,6 +75,65 @@ fn serve(args: &ServeArgs) -> ExitCode {
     }
 }
 
+/// `lockstep store copy`.
+fn copied(args: &CopyArgs) -> anyhow::Result<String> {
+    let runtime = tokio::runtime::Runtime::new().context("cannot start the runtime")?;
+    let (password, ca) = (args.password_file.as_deref(), args.database_ca.as_deref());
+    let settings = database(args.to.clone(), password, ca)?;
+    let copied = runtime.block_on(store::copy::copy(&args.from, &settings))?;
+    Ok(copied.to_string())
+}
+
+/// How to reach a database.
+fn database(
+    url: String,
+    password_file: Option<&Path>,
+    ca: Option<&Path>,
+) -> anyhow::Result<postgres::connect::Settings> {
+    let password = match password_file {
+        None => None,
+        Some(file) => {
+            let bytes = read_secret(file).context("the database's password cannot be read")?;
+            let text = std::str::from_utf8(&bytes)
+                .ok()
+                .with_context(|| format!("{} is not text", file.display()))?;
+            Some(SecretString::from(text.trim_end_matches(['\r', '\n'])))
+        }
+    };
+    Ok(postgres::connect::Settings {
+        url,
+        password,
+        tls: ca.map(named_server_config).transpose()?,
+        address: String::new(),
+        lease: Duration::from_secs(10),
+    })
+}
+
+/// The store that the config names.
+async fn open_store(config: &Config, address: SocketAddr) -> anyhow::Result<Arc<dyn Store>> {
+    let Some(of) = &config.store else {
+        let file = config.state_dir.join(STORE);
+        return Ok(Arc::new(SqliteStore::open(&file, Settings::default())?));
+    };
+    let scheme = if config.https.is_some() {
+        "https"
+    } else {
+        "http"
+    };
+    let named = of.address.clone();
+    let settings = postgres::connect::Settings {
+        address: named.unwrap_or_else(|| format!("{scheme}://{address}")),
+        // The rest is for whoever takes over: its next round, and a session with the agent.
+        lease: Duration::from_secs(of.lease_seconds) * 3 / 5,
+        ..database(
+            of.url.clone(),
+            of.password_file.as_deref(),
+            of.ca.as_deref(),
+        )?
+    };
+    Ok(Arc::new(PostgresStore::open(settings).await?))
+}
+
 async fn coordinator(args: &ServeArgs) -> anyhow::Result<()> {
     let stop = stopped()?;
     let config = Config::read(&args.config)?;
@@ -82,15 +147,14 @@ async fn coordinator(args: &ServeArgs) -> anyhow::Result<()> {
         None => Scheme::Http,
         Some(https) => Scheme::Https(https_config(&https.cert, &https.key)?),
     };
-    let store = SqliteStore::open(&config.state_dir.join(STORE), Settings::default())?;
-    let store: Arc<dyn Store> = Arc::new(store);
-    let keepers = Keepers::start(Arc::clone(&store), identity).await?;
-    let fleet = Arc::new(keepers.clone());
-    let ops = Ops::new(store, fleet, Arc::new(SystemEntropy), Limits::default());
     let listener = tokio::net::TcpListener::bind(config.listen)
         .await
         .with_context(|| format!("cannot listen on {}", config.listen))?;
     let address = listener.local_addr()?;
+    let store = open_store(&config, address).await?;
+    let keepers = Keepers::start(Arc::clone(&store), identity).await?;
+    let fleet = Arc::new(keepers.clone());
+    let ops = Ops::new(store, fleet, Arc::new(SystemEntropy), Limits::default());
     write_address(&config, &address.to_string())?;
     tracing::info!(%address, "serving");
     let line = match &config.https {

@@ -64,6 +64,9 @@ pub struct Connection {
 pub enum Command {
     /// Run the coordinator.
     Serve(ServeArgs),
+    /// The coordinator's store: works on it directly, while no coordinator does.
+    #[command(subcommand)]
+    Store(StoreCommand),
     /// The fleet's certificate authority: works on files, asks nobody.
     #[command(subcommand)]
     Ca(CaCommand),
@@ -138,6 +141,32 @@ pub enum Own<'a> {
     Restore(&'a RestoreArgs),
     /// Makes a recovery key.
     RecoveryKey(&'a RecoveryKeyArgs),
+    /// Copies a store.
+    StoreCopy(&'a CopyArgs),
+}
+
+/// What to do with the store.
+#[derive(Debug, Clone, Subcommand)]
+pub enum StoreCommand {
+    /// Copy an SQLite store into an empty PostgreSQL database: all of it, compared afterwards, or nothing.
+    Copy(CopyArgs),
+}
+
+/// From where to where.
+#[derive(Debug, Clone, Args)]
+pub struct CopyArgs {
+    /// The SQLite file, `store.sqlite` in the coordinator's state_dir. It stays as it is.
+    #[arg(long, value_name = "FILE")]
+    pub from: PathBuf,
+    /// The database: `postgresql://user@host/database`, without a password.
+    #[arg(long, value_name = "URL")]
+    pub to: String,
+    /// File with the database's password; only its owner may read it.
+    #[arg(long, value_name = "FILE")]
+    pub password_file: Option<PathBuf>,
+    /// CA of the server's certificate (PEM); needed where the server is not on this machine.
+    #[arg(long, value_name = "FILE")]
+    pub database_ca: Option<PathBuf>,
 }
 
 impl CommandLine {
@@ -148,6 +177,7 @@ impl CommandLine {
             Command::Serve(args) => Some(Own::Serve(args)),
             Command::Restore(args) => Some(Own::Restore(args)),
             Command::RecoveryKey(args) => Some(Own::RecoveryKey(args)),
+            Command::Store(StoreCommand::Copy(args)) => Some(Own::StoreCopy(args)),
             Command::Ca(_)
             | Command::Vault(_)
             | Command::Template(_)

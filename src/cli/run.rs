@@ -11,7 +11,7 @@ use crate::cli::find::FindError;
 use crate::cli::terminal::Terminal;
 use crate::tls::error::chain;
 
-/// Runs any command but `serve`, which is the main's.
+/// Runs any command but `serve` and `store`, which are the main's.
 #[must_use]
 pub fn run(line: CommandLine, terminal: &mut Terminal<'_>) -> Exit {
     match command(line, terminal) {
@@ -28,7 +28,9 @@ fn command(line: CommandLine, terminal: &mut Terminal<'_>) -> anyhow::Result<Exi
     let connection = line.connection;
     let asking = |terminal| Context::new(&connection, terminal);
     match line.command {
-        Command::Serve(_) | Command::Restore(_) | Command::RecoveryKey(_) => Ok(Exit::Usage),
+        Command::Serve(_) | Command::Store(_) | Command::Restore(_) | Command::RecoveryKey(_) => {
+            Ok(Exit::Usage)
+        }
         Command::Ca(command) => ca::run(command, terminal),
         Command::Vault(command) => vault::run(command, &mut asking(terminal)?),
         Command::Template(command) => template::run(command, &mut asking(terminal)?),

@@ -1,5 +1,6 @@
 //! The coordinator's config file: read once, checked wholly, every error with file, key and fix.
 
+use std::fmt;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
@@ -20,6 +21,40 @@ pub struct Config {
     /// Certificate and key for HTTPS; without it the API listens on loopback only, in plain HTTP.
     #[serde(default)]
     pub https: Option<HttpsFiles>,
+    /// The PostgreSQL database that several coordinators share; without it the store is an SQLite file in `state_dir`.
+    #[serde(default)]
+    pub store: Option<Database>,
+}
+
+/// A PostgreSQL database.
+#[derive(Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Database {
+    /// `postgresql://user@host/database`, without a password.
+    pub url: String,
+    /// File with the password; mode 0600.
+    #[serde(default)]
+    pub password_file: Option<PathBuf>,
+    /// The CA of the server's certificate, PEM. Needed where the server is not on this machine.
+    #[serde(default)]
+    pub ca: Option<PathBuf>,
+    /// How long the keystores of a coordinator that fell silent wait for another one, seconds, 3 to 300.
+    #[serde(default = "lease_s")]
+    pub lease_seconds: u64,
+    /// Where people reach this coordinator, if not at `listen`: told by the others.
+    #[serde(default)]
+    pub address: Option<String>,
+}
+
+const fn lease_s() -> u64 {
+    10
+}
+
+impl fmt::Debug for Database {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // The URL may hold what it should not.
+        f.debug_struct("Database").finish_non_exhaustive()
+    }
 }
 
 /// The coordinator's certificate in the fleet, PEM.
@@ -97,6 +132,17 @@ impl Config {
                 listen,
             });
         }
+        if let Some(store) = &config.store
+            && !(3..=300).contains(&store.lease_seconds)
+        {
+            return Err(InvalidConfig::Malformed {
+                path: path.to_owned(),
+                problem: format!(
+                    "[store] lease_seconds = {}: expected 3 to 300",
+                    store.lease_seconds
+                ),
+            });
+        }
         let base = path.parent().unwrap_or_else(|| Path::new("."));
         let files = [
             &mut config.state_dir,
@@ -111,6 +157,11 @@ impl Config {
         if let Some(https) = &mut config.https {
             https.cert = base.join(&https.cert);
             https.key = base.join(&https.key);
+        }
+        if let Some(store) = &mut config.store {
+            for file in [&mut store.password_file, &mut store.ca] {
+                *file = file.as_ref().map(|file| base.join(file));
+            }
         }
         Ok(config)
     }
@@ -149,5 +200,19 @@ mod tests {
         assert!(error(&text("127.0.0.1:0", "lisen = 1")).contains("lisen"));
         assert!(error("listen = \"127.0.0.1:0\"").contains("state_dir"));
         assert!(error(&text("nonsense", "")).contains("listen"));
+        let store = |extra: &str| {
+            format!(
+                "{}[store]\nurl = \"postgresql://u@/d\"\n{extra}",
+                text("127.0.0.1:0", "")
+            )
+        };
+        assert!(error(&store("lease_seconds = 2")).contains("expected 3 to 300"));
+        assert!(error(&store("password = \"p\"")).contains("password_file"));
+        let found = read(&store("password_file = \"p\""))
+            .unwrap()
+            .store
+            .unwrap();
+        assert_eq!(found.lease_seconds, 10);
+        assert!(found.password_file.unwrap().is_absolute());
     }
 }

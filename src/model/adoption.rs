@@ -104,7 +104,7 @@ impl FoundState {
 }
 
 /// A key on a token that an agent is asked to examine.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Candidate {
     /// CKA_ID, 1 to 64 bytes.
     pub cka_id: Vec<u8>,
@@ -115,7 +115,7 @@ pub struct Candidate {
 }
 
 /// What an agent found out about one: its signed record, or why there is none.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Examined {
     /// What it is.
     Known(Box<Signed<AdoptionRecord>>),

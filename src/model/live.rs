@@ -37,7 +37,7 @@ pub enum Connection {
 }
 
 /// One instance as the live session knows it. A report counts only while the connection is `Live`.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Live {
     /// The line.
     pub connection: Connection,

@@ -121,6 +121,24 @@ pub fn https_config(cert: &Path, key: &Path) -> Result<Arc<ServerConfig>, TlsErr
     Ok(Arc::new(config))
 }
 
+/// What a server with a DNS name or an address is dialled with: vouched for by this CA and by no other.
+///
+/// # Errors
+/// [`TlsError`]: the file cannot be read or holds something else.
+pub fn named_server_config(ca: &Path) -> Result<ClientConfig, TlsError> {
+    let mut roots = RootCertStore::empty();
+    for root in certificates(ca)? {
+        roots.add(root).map_err(|error| TlsError::Roots {
+            problem: error.to_string(),
+        })?;
+    }
+    Ok(ClientConfig::builder_with_provider(provider())
+        .with_protocol_versions(&[&TLS13, &TLS12])
+        .map_err(TlsError::Identity)?
+        .with_root_certificates(roots)
+        .with_no_client_auth())
+}
+
 /// The one provider, named everywhere so that no process-wide default is needed.
 #[must_use]
 pub fn provider() -> Arc<CryptoProvider> {

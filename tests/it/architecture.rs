@@ -262,7 +262,7 @@ struct Fence {
     places: &'static [&'static str],
 }
 
-const FENCES: [Fence; 8] = [
+const FENCES: [Fence; 10] = [
     Fence {
         words: &["cryptoki"],
         places: &["src/keystore/pkcs11/", "examples/outsider"],
@@ -274,6 +274,14 @@ const FENCES: [Fence; 8] = [
     Fence {
         words: &["rusqlite"],
         places: &["src/coordinator/store/"],
+    },
+    Fence {
+        words: &["tokio_postgres"],
+        places: &["src/coordinator/store/"],
+    },
+    Fence {
+        words: &["deadpool_postgres"],
+        places: &["src/coordinator/store/postgres/"],
     },
     Fence {
         words: &["wire", "::", "v1"],

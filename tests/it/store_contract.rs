@@ -1,8 +1,10 @@
-//! What every store must do: one suite over `&dyn Store`. What only SQLite must do is in `sqlite`.
+//! What every store must do: one suite over `&dyn Store`. What only one of them must do is in `sqlite` and `postgres`.
 
 mod adoption;
 mod changes;
+mod copying;
 mod keys;
+pub(crate) mod postgres;
 mod processes;
 mod records;
 mod recoveries;
@@ -46,6 +48,8 @@ pub(crate) async fn contract(store: Arc<dyn Store>) {
     keys::keys(&*store).await;
     keys::key_lists(&*store).await;
     keys::key_sorting(&*store).await;
+    keys::key_dates(&*store).await;
+    keys::key_versions(&*store).await;
     keys::key_deletion(&*store).await;
     keys::instances(&*store).await;
     keys::repository_copies(&*store).await;

@@ -15,7 +15,7 @@ use lockstep::model::ids::{Epoch, Revision, TemplateId, VaultId};
 use lockstep::model::key::{Algorithm, DeactivatedUsage, KeySpec};
 use lockstep::model::keystore::{KeystoreRecord, TokenInfo};
 use lockstep::model::lifecycle::ManagedState;
-use lockstep::model::template::KeyTemplate;
+use lockstep::model::template::{KeyTemplate, OnExpiry};
 use lockstep::model::vault::{Stamps, UnixMs, Vault};
 use uuid::Uuid;
 
@@ -95,6 +95,7 @@ pub(crate) fn furnish(agents: &[Agent], strategy: Strategy, seed: u64) -> Arc<Sq
         salt: seed.to_be_bytes().repeat(4),
         strategy,
         min_copies: 1,
+        destruction_hold: "P0D".to_owned(),
         revision: Revision(1),
         stamps: stamps.clone(),
     })];
@@ -138,6 +139,8 @@ pub(crate) fn furnish(agents: &[Agent], strategy: Strategy, seed: u64) -> Arc<Sq
             initial_state: ManagedState::PreActivation,
             activation_period: "P1Y".to_owned(),
             expiration_period: "P2Y".to_owned(),
+            rotation_interval: None,
+            on_expiry: OnExpiry::Warn,
             deactivate_on_rotation: false,
             group: "all".to_owned(),
             archived: false,

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
 use crate::model::adoption::{Candidate, Examined};
@@ -15,7 +16,7 @@ use crate::model::observed::{ObjectFacts, Proof};
 use crate::model::protocol::{Description, Report};
 
 /// Why an agent could not be asked, by what to do next.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 pub enum FleetError {
     /// No connection, or it broke.
     #[error("agent not reachable: {why}")]
@@ -43,18 +44,42 @@ pub enum FleetError {
 }
 
 /// A keystore's line and token as the fleet knows them now.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LiveKeystore {
     /// The line.
     pub connection: Connection,
     /// The token's health, as told in this session.
     pub health: Option<Health>,
     /// What the agent said of itself when the session began.
+    #[serde(with = "shared")]
     pub description: Option<Arc<Description>>,
     /// Keys on the token that nobody manages.
     pub unmanaged: Vec<ObjectFacts>,
     /// Age of the last complete scan, milliseconds.
     pub scan_age_ms: Option<u64>,
+}
+
+/// What is shared in memory is written as what it is.
+mod shared {
+    use std::sync::Arc;
+
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    pub(super) fn serialize<T, S>(value: &Option<Arc<T>>, to: S) -> Result<S::Ok, S::Error>
+    where
+        T: Serialize,
+        S: Serializer,
+    {
+        value.as_deref().serialize(to)
+    }
+
+    pub(super) fn deserialize<'de, T, D>(from: D) -> Result<Option<Arc<T>>, D::Error>
+    where
+        T: Deserialize<'de>,
+        D: Deserializer<'de>,
+    {
+        Ok(Option::deserialize(from)?.map(Arc::new))
+    }
 }
 
 /// The agents.

@@ -28,7 +28,7 @@ use crate::wire::v1::agent_client::AgentClient;
 pub(crate) type Client = AgentClient<Channel>;
 
 /// Longest wait for an agent's answer: a host may be in its long grace for a write (design §3).
-const CALL_WITHIN: Duration = Duration::from_secs(150);
+pub(crate) const CALL_WITHIN: Duration = Duration::from_secs(150);
 
 /// Longest wait for `Describe`, which touches no token.
 const DESCRIBE_WITHIN: Duration = Duration::from_secs(10);

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
 
 use async_trait::async_trait;
 use tokio::sync::watch;
@@ -12,8 +11,13 @@ use tokio_util::task::TaskTracker;
 use crate::clock::Monotonic;
 use crate::coordinator::ops::fleet::{Fleet, FleetError, LiveKeystore};
 use crate::coordinator::reconcile::calls;
+use crate::coordinator::reconcile::errands::{Request, ask};
 use crate::coordinator::reconcile::guard::Guard;
 use crate::coordinator::reconcile::keeper::{self, Keeper};
+use crate::coordinator::reconcile::lease::Lease;
+use crate::coordinator::reconcile::mirror::{Mirror, untold};
+use crate::coordinator::reconcile::sharing::{self, Shares};
+use crate::coordinator::store::sharing::Hint;
 use crate::coordinator::store::{Page, Store, StoreError};
 use crate::model::adoption::{Candidate, Examined};
 use crate::model::ids::{KeyVersionId, KeystoreId};
@@ -27,9 +31,6 @@ use crate::tls::config::Identity;
 /// Keystores read from the store at once when the process starts.
 const KEYSTORES_PAGE: u32 = 1_000;
 
-/// A look that has been asked for must have been reported after this long.
-const LOOK_WITHIN: Duration = Duration::from_secs(30);
-
 /// What all keepers share.
 #[derive(Debug)]
 pub struct Shared {
@@ -40,6 +41,8 @@ pub struct Shared {
     pub(crate) stop: CancellationToken,
     pub(crate) tasks: TaskTracker,
     pub(crate) guard: Guard,
+    /// How the keystores are shared with other coordinators; none: all are kept here.
+    pub(crate) shares: Option<Shares>,
     keepers: Mutex<BTreeMap<KeystoreId, Arc<Keeper>>>,
 }
 
@@ -66,6 +69,79 @@ impl Shared {
         }
     }
 
+    /// The keystores that are kept here.
+    pub(crate) fn kept(&self) -> Vec<KeystoreId> {
+        self.lock().keys().copied().collect()
+    }
+
+    /// The keystores that are kept here, with the ages of their last scans, milliseconds.
+    pub(crate) fn scan_ages(&self) -> Vec<(KeystoreId, Option<u64>)> {
+        let now_ms = self.now_ms();
+        let keepers = self.lock();
+        let age = |(id, keeper): (&KeystoreId, &Arc<Keeper>)| (*id, keeper.scan_age_ms(now_ms));
+        keepers.iter().map(age).collect()
+    }
+
+    /// Starts a keeper, if there is none; whether one was started.
+    pub(crate) fn start_keeping(self: &Arc<Self>, id: KeystoreId) -> bool {
+        let mut keepers = self.lock();
+        if keepers.get(&id).is_some_and(|keeper| keeper.is_kept()) {
+            return false;
+        }
+        let lease = self.shares.as_ref().map(|shares| Arc::clone(&shares.lease));
+        let (keeper, inbox) = Keeper::new(id, lease);
+        let keeper = Arc::new(keeper);
+        keepers.insert(id, Arc::clone(&keeper));
+        let task = keeper::run(Arc::clone(self), keeper, inbox);
+        self.tasks.spawn(task);
+        true
+    }
+
+    /// Ends the keeper of a keystore that is another coordinator's now; it has ended when it says so.
+    pub(crate) fn stop_keeping(&self, id: KeystoreId) -> Option<Arc<Keeper>> {
+        let keeper = self.lock().remove(&id)?;
+        keeper.stop();
+        Some(keeper)
+    }
+
+    pub(crate) fn wake_if_kept(&self, id: KeystoreId) {
+        if let Some(keeper) = self.keeper(id) {
+            keeper.wake();
+        }
+    }
+
+    /// Where people reach the coordinator that has a keystore, if it is another one.
+    pub(crate) fn holder(&self, keystore: KeystoreId) -> Option<String> {
+        self.shares.as_ref()?.holder(keystore)
+    }
+
+    /// Tells the other coordinators that something is wanted of keystores that are not kept here.
+    fn hint_others(self: &Arc<Self>, keystores: Vec<KeystoreId>) {
+        let Some(shares) = &self.shares else { return };
+        if keystores.is_empty() {
+            return;
+        }
+        // One of them may be new, and nobody's yet.
+        shares.poke.notify_one();
+        let shared = Arc::clone(self);
+        self.tasks.spawn(async move {
+            for keystore in keystores {
+                if let Some(store) = shared.store.sharing()
+                    && store.hint(Hint::Wake(keystore)).await.is_err()
+                {
+                    return;
+                }
+            }
+        });
+    }
+
+    /// What the mirror says; what was not confirmed for as long as a lease lasts counts for nothing.
+    fn mirrored<T>(&self, read: impl FnOnce(&Mirror, u64) -> Option<T>) -> Option<T> {
+        let lasts = self.store.sharing()?.lasts().as_millis();
+        let shares = self.shares.as_ref()?;
+        read(&shares.mirror(), u64::try_from(lasts).unwrap_or(u64::MAX))
+    }
+
     fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<KeystoreId, Arc<Keeper>>> {
         self.keepers.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -78,24 +154,37 @@ pub struct Keepers {
 }
 
 impl Keepers {
-    /// Starts a keeper for every keystore in the store.
+    /// Starts a keeper for every keystore in the store; where the store is shared, for those that are this coordinator's share.
     ///
     /// # Errors
     /// The store's, if the keystores cannot be read.
     pub async fn start(store: Arc<dyn Store>, tls: Identity) -> Result<Self, StoreError> {
+        let started = Monotonic::now();
         let recovery = store.recovery().await?;
-        let ids = all_keystores(store.as_ref()).await?;
+        let is_shared = store.sharing().is_some();
+        // Where they are shared, those of the first round are tried.
+        let ids = if is_shared {
+            Vec::new()
+        } else {
+            all_keystores(store.as_ref()).await?
+        };
         let shared = Arc::new(Shared {
             guard: Guard::new(recovery, ids.iter().copied().collect()),
             store,
             tls,
-            started: Monotonic::now(),
+            started,
             changes: watch::Sender::new(0),
             stop: CancellationToken::new(),
             tasks: TaskTracker::new(),
+            shares: is_shared.then(|| Shares::new(Arc::new(Lease::new(started)))),
             keepers: Mutex::new(BTreeMap::new()),
         });
         let this = Self { shared };
+        if is_shared {
+            let shared = &this.shared;
+            shared.tasks.spawn(sharing::steward(Arc::clone(shared)));
+            shared.tasks.spawn(sharing::courier(Arc::clone(shared)));
+        }
         this.wake(&ids);
         Ok(this)
     }
@@ -105,14 +194,6 @@ impl Keepers {
         self.shared.stop.cancel();
         self.shared.tasks.close();
         self.shared.tasks.wait().await;
-    }
-
-    fn known(&self, keystore: KeystoreId) -> Result<Arc<Keeper>, FleetError> {
-        self.shared
-            .keeper(keystore)
-            .ok_or_else(|| FleetError::Unreachable {
-                why: "no such keystore".to_owned(),
-            })
     }
 }
 
@@ -145,8 +226,12 @@ impl Fleet for Keepers {
         spec: KeySpec,
         salt: Vec<u8>,
     ) -> Result<RepositoryCopy, FleetError> {
-        let (mut client, session) = self.known(keystore)?.line()?;
-        calls::generate(&mut client, session, keystore, version, spec, salt).await
+        let request = Request::Generate {
+            version,
+            spec,
+            salt,
+        };
+        ask(&self.shared, keystore, request).await?.copy()
     }
 
     async fn look(
@@ -154,20 +239,8 @@ impl Fleet for Keepers {
         keystore: KeystoreId,
         version: Option<KeyVersionId>,
     ) -> Result<(), FleetError> {
-        let keeper = self.known(keystore)?;
-        let mut changes = self.changes();
-        let asked_at = self.shared.now_ms();
-        keeper.ask_look(version)?;
-        let seen = async {
-            while !keeper.looked_since(version, asked_at, self.shared.now_ms()) {
-                if changes.changed().await.is_err() {
-                    return;
-                }
-            }
-        };
-        tokio::time::timeout(LOOK_WITHIN, seen)
-            .await
-            .map_err(|_elapsed| FleetError::Late)
+        let request = Request::Look { version };
+        ask(&self.shared, keystore, request).await?.done()
     }
 
     async fn prove(
@@ -175,17 +248,13 @@ impl Fleet for Keepers {
         keystore: KeystoreId,
         version: KeyVersionId,
     ) -> Result<Proof, FleetError> {
-        let (mut client, session) = self.known(keystore)?.line()?;
-        calls::prove(&mut client, session, version).await
+        let request = Request::Prove { version };
+        ask(&self.shared, keystore, request).await?.proof()
     }
 
     async fn probe(&self, keystore: KeystoreId, accept: bool) -> Result<(), FleetError> {
-        let keeper = self.known(keystore)?;
-        let (mut client, session) = keeper.line()?;
-        let description = calls::probe(&mut client, session, accept).await?;
-        keeper.describe_as(description);
-        self.shared.changed();
-        Ok(())
+        let request = Request::Probe { accept };
+        ask(&self.shared, keystore, request).await?.done()
     }
 
     async fn examine(
@@ -194,51 +263,62 @@ impl Fleet for Keepers {
         salt: Vec<u8>,
         keys: Vec<Candidate>,
     ) -> Result<Vec<Examined>, FleetError> {
-        let (mut client, session) = self.known(keystore)?.line()?;
-        calls::examine(&mut client, session, salt, keys).await
+        let request = Request::Examine { salt, keys };
+        ask(&self.shared, keystore, request).await?.examined()
     }
 
     fn wake(&self, keystores: &[KeystoreId]) {
         for &id in keystores {
-            let mut keepers = self.shared.lock();
-            match keepers.get(&id) {
-                Some(keeper) if keeper.is_kept() => keeper.wake(),
-                Some(_) | None => {
-                    let (keeper, inbox) = Keeper::new(id);
-                    let keeper = Arc::new(keeper);
-                    keepers.insert(id, Arc::clone(&keeper));
-                    let task = keeper::run(Arc::clone(&self.shared), keeper, inbox);
-                    self.shared.tasks.spawn(task);
-                }
+            if self.shared.shares.is_none() {
+                self.shared.start_keeping(id);
             }
+            self.shared.wake_if_kept(id);
         }
+        let others = keystores
+            .iter()
+            .filter(|id| self.shared.keeper(**id).is_none());
+        self.shared.hint_others(others.copied().collect());
     }
 
     fn live(&self, keystore: KeystoreId, version: KeyVersionId) -> Live {
-        match self.shared.keeper(keystore) {
-            Some(keeper) => keeper.live(version, self.shared.now_ms()),
-            None => crate::decide::coordinator::Machine::new(keystore)
-                .live(version, self.shared.now_ms()),
+        let (shared, now_ms) = (&self.shared, self.shared.now_ms());
+        if let Some(keeper) = shared.keeper(keystore) {
+            return keeper.live(version, now_ms);
         }
+        let told =
+            shared.mirrored(|mirror, fresh_ms| mirror.live(keystore, version, now_ms, fresh_ms));
+        told.unwrap_or_else(|| Live {
+            connection: self.live_keystore(keystore).connection,
+            ..crate::decide::coordinator::Machine::new(keystore).live(version, now_ms)
+        })
     }
 
     fn description(&self, keystore: KeystoreId) -> Option<Arc<Description>> {
-        self.shared.keeper(keystore)?.description()
+        match self.shared.keeper(keystore) {
+            Some(keeper) => keeper.description(),
+            None => self.live_keystore(keystore).description,
+        }
     }
 
     fn live_keystore(&self, keystore: KeystoreId) -> LiveKeystore {
-        match self.shared.keeper(keystore) {
-            Some(keeper) => keeper.live_keystore(self.shared.now_ms()),
-            None => LiveKeystore {
-                connection: Connection::Never {
+        let (shared, now_ms) = (&self.shared, self.shared.now_ms());
+        if let Some(keeper) = shared.keeper(keystore) {
+            return keeper.live_keystore(now_ms);
+        }
+        let told =
+            shared.mirrored(|mirror, fresh_ms| mirror.live_keystore(keystore, now_ms, fresh_ms));
+        told.unwrap_or_else(|| LiveKeystore {
+            connection: match &shared.shares {
+                Some(_) => untold(shared.holder(keystore).as_ref()),
+                None => Connection::Never {
                     why: "not kept".to_owned(),
                 },
-                health: None,
-                description: None,
-                unmanaged: Vec::new(),
-                scan_age_ms: None,
             },
-        }
+            health: None,
+            description: None,
+            unmanaged: Vec::new(),
+            scan_age_ms: None,
+        })
     }
 
     fn is_behind(&self) -> bool {
@@ -246,8 +326,12 @@ impl Fleet for Keepers {
     }
 
     fn strangers(&self, keystore: KeystoreId) -> Vec<Report> {
-        let keeper = self.shared.keeper(keystore);
-        keeper.map(|keeper| keeper.strangers()).unwrap_or_default()
+        let (shared, now_ms) = (&self.shared, self.shared.now_ms());
+        if let Some(keeper) = shared.keeper(keystore) {
+            return keeper.strangers();
+        }
+        let told = shared.mirrored(|mirror, fresh_ms| mirror.strangers(keystore, now_ms, fresh_ms));
+        told.unwrap_or_default()
     }
 
     fn recovered(&self) {

@@ -6,6 +6,7 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 use tokio_stream::wrappers::ReceiverStream;
+use tokio_util::sync::CancellationToken;
 use tonic::Streaming;
 
 use crate::clock;
@@ -13,18 +14,18 @@ use crate::coordinator::ops::fleet::{FleetError, LiveKeystore};
 use crate::coordinator::reconcile::calls::{self, Client};
 use crate::coordinator::reconcile::fleet::Shared;
 use crate::coordinator::reconcile::guard;
+use crate::coordinator::reconcile::lease::Lease;
 use crate::coordinator::reconcile::material;
 use crate::coordinator::reconcile::repository::{self, Taking};
+use crate::coordinator::reconcile::reread;
 use crate::coordinator::reconcile::rotation;
+use crate::coordinator::reconcile::told::{self, Told};
 use crate::decide::coordinator::{Input, Machine, Moment, Output};
-use crate::decide::status::seen;
-use crate::model::desired::Instance;
 use crate::model::ids::{Generation, KeyVersionId, KeystoreId, SessionNumber, Term, VaultId};
 use crate::model::keystore::{Health, KeystoreRecord, Variant};
-use crate::model::live::{Connection, LastSeen, Live};
+use crate::model::live::{Connection, Live};
 use crate::model::material::{Endorsement, Envelope, Signed};
 use crate::model::protocol::{Description, Down, Report, Up};
-use crate::model::vault::UnixMs;
 use crate::tls::error::chain;
 use crate::wire::v1;
 
@@ -33,6 +34,9 @@ const TICK: Duration = Duration::from_millis(500);
 
 /// Between reads of what is wanted when nobody gave a hint: a lost hint costs no more than this.
 const REREAD_TICKS: u32 = 20;
+
+/// Between tries to tell other coordinators what they were not told yet.
+const TELL_TICKS: u32 = 4;
 
 /// A line on which nothing came for this long is dead: three heartbeats.
 const SILENT_FOR: Duration = Duration::from_secs(16);
@@ -64,11 +68,16 @@ pub struct Keeper {
     keystore: KeystoreId,
     state: Mutex<State>,
     notes: mpsc::UnboundedSender<Note>,
+    /// Until when it may act, where others may come after it.
+    lease: Option<Arc<Lease>>,
+    stop: CancellationToken,
+    ended: CancellationToken,
 }
 
+/// What is known through it.
 #[derive(Debug)]
-struct State {
-    machine: Machine,
+pub(crate) struct State {
+    pub(crate) machine: Machine,
     client: Option<Client>,
     description: Option<Arc<Description>>,
     endorsement: Option<Signed<Endorsement>>,
@@ -78,6 +87,9 @@ struct State {
     rotating: Taking,
     /// Whether there may be keys that it lacks.
     lacks: bool,
+    /// The term of the session.
+    pub(crate) term: Term,
+    pub(crate) told: Told,
 }
 
 /// How an attempt at a session ended.
@@ -89,7 +101,10 @@ struct Ended {
 }
 
 impl Keeper {
-    pub(crate) fn new(keystore: KeystoreId) -> (Self, mpsc::UnboundedReceiver<Note>) {
+    pub(crate) fn new(
+        keystore: KeystoreId,
+        lease: Option<Arc<Lease>>,
+    ) -> (Self, mpsc::UnboundedReceiver<Note>) {
         let (notes, inbox) = mpsc::unbounded_channel();
         let state = State {
             machine: Machine::new(keystore),
@@ -100,12 +115,17 @@ impl Keeper {
             taking: Taking::Idle,
             rotating: Taking::Idle,
             lacks: false,
+            term: Term::default(),
+            told: Told::default(),
         };
         (
             Self {
                 keystore,
                 state: Mutex::new(state),
                 notes,
+                lease,
+                stop: CancellationToken::new(),
+                ended: CancellationToken::new(),
             },
             inbox,
         )
@@ -116,7 +136,7 @@ impl Keeper {
         self.keystore
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
+    pub(crate) fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -129,8 +149,29 @@ impl Keeper {
         let _task_gone = self.notes.send(Note::Wake);
     }
 
+    /// Ends its task.
+    pub(crate) fn stop(&self) {
+        self.stop.cancel();
+    }
+
+    /// Waits until its task has ended.
+    pub(crate) async fn ended(&self) {
+        self.ended.cancelled().await;
+    }
+
+    /// Whether it may act: another coordinator may have come where the lease ran out.
+    fn expect_lease(&self) -> Result<(), FleetError> {
+        if self.lease.as_ref().is_none_or(|lease| lease.holds()) {
+            return Ok(());
+        }
+        Err(FleetError::Unreachable {
+            why: "the lease ran out".to_owned(),
+        })
+    }
+
     /// The client and the number of the live session.
     pub(crate) fn line(&self) -> Result<(Client, SessionNumber), FleetError> {
+        self.expect_lease()?;
         let state = self.lock();
         match (&state.client, state.machine.known().session) {
             (Some(client), Some(session)) => Ok((client.clone(), session)),
@@ -199,6 +240,16 @@ impl Keeper {
         is_news
     }
 
+    /// Whom to ask what the token can do now: always where it was not told yet.
+    pub(crate) fn undescribed(&self, is_due: bool) -> Option<Client> {
+        let state = self.lock();
+        let described = state.description.as_ref();
+        if !is_due && described.is_some_and(|of| of.capabilities.is_some()) {
+            return None;
+        }
+        state.client.clone()
+    }
+
     /// What the agent last said of itself.
     pub(crate) fn description(&self) -> Option<Arc<Description>> {
         self.lock().description.clone()
@@ -228,6 +279,10 @@ impl Keeper {
         age.is_some_and(|age| now_ms.saturating_sub(age) >= asked_at)
     }
 
+    pub(crate) fn scan_age_ms(&self, now_ms: u64) -> Option<u64> {
+        self.lock().machine.known().scan_age_ms(now_ms)
+    }
+
     pub(crate) fn live(&self, version: KeyVersionId, now_ms: u64) -> Live {
         self.lock().machine.live(version, now_ms)
     }
@@ -255,11 +310,13 @@ pub(crate) async fn run(
     keeper: Arc<Keeper>,
     mut inbox: mpsc::UnboundedReceiver<Note>,
 ) {
+    let _tells_that_it_ended = keeper.ended.clone().drop_guard();
     let mut pause = RECONNECT_MIN;
     let mut above = Term::default();
     loop {
         let ended = tokio::select! {
             () = shared.stop.cancelled() => return,
+            () = keeper.stop.cancelled() => return forget_line(&keeper),
             ended = attempt(&shared, &keeper, &mut inbox, above) => ended,
         };
         // A line that is gone has nothing to send; that all changed is told below.
@@ -271,6 +328,7 @@ pub(crate) async fn run(
             },
         );
         forget_line(&keeper);
+        told::tell(&shared, &keeper, &[]).await;
         shared.changed();
         if shared.guard.tried(keeper.keystore) {
             shared.wake_all();
@@ -289,6 +347,7 @@ pub(crate) async fn run(
         let spread = u64::from(keeper.keystore.uuid().as_fields().0 % 100);
         tokio::select! {
             () = shared.stop.cancelled() => return,
+            () = keeper.stop.cancelled() => return,
             () = sleep(pause + pause / 100 * u32::try_from(spread).unwrap_or(0)) => {}
         }
     }
@@ -371,6 +430,7 @@ async fn open(
         state.repository = (record.variant == Variant::Internal).then_some(record.vault);
         state.client = Some(client.clone());
         state.description = Some(Arc::new(description));
+        state.term = term;
     }
     for output in outputs {
         if let Output::Send(frame) = output {
@@ -419,7 +479,7 @@ async fn serve(
                     since_read = 0;
                     repository::wake(shared, keeper);
                     rotation::wake(shared, keeper);
-                    reread(shared, keeper).await
+                    reread::wanted(shared, keeper).await
                 }
                 Some(Note::Look(version)) => {
                     vec![Output::Send(Box::new(Down::Look { version }))]
@@ -433,7 +493,10 @@ async fn serve(
                     return Ended { why: "the agent fell silent".to_owned(), ..ended };
                 }
                 since_read += 1;
-                describe_again(shared, keeper, since_read >= REREAD_TICKS);
+                if since_read % TELL_TICKS == 0 {
+                    told::tell(shared, keeper, &[]).await;
+                }
+                reread::description(shared, keeper, since_read >= REREAD_TICKS);
                 let mut outputs = step(shared, keeper, Input::Tick);
                 if since_read >= REREAD_TICKS {
                     since_read = 0;
@@ -441,7 +504,7 @@ async fn serve(
                         repository::wake(shared, keeper);
                     }
                     rotation::wake(shared, keeper);
-                    outputs.extend(reread(shared, keeper).await);
+                    outputs.extend(reread::wanted(shared, keeper).await);
                 }
                 outputs
             }
@@ -452,60 +515,11 @@ async fn serve(
     }
 }
 
-/// An agent that was asked before its token was probed is asked again at once, any other now and then: nothing in the session
-/// says what a token can do, and a token that was opened anew may be one that can do less.
-fn describe_again(shared: &Arc<Shared>, keeper: &Arc<Keeper>, is_due: bool) {
-    let client = {
-        let state = keeper.lock();
-        let described = state.description.as_ref();
-        if !is_due && described.is_some_and(|of| of.capabilities.is_some()) {
-            return;
-        }
-        state.client.clone()
-    };
-    let Some(mut client) = client else { return };
-    let (shared, keeper) = (Arc::clone(shared), Arc::clone(keeper));
-    let tasks = shared.tasks.clone();
-    tasks.spawn(async move {
-        if let Ok(description) = calls::describe(&mut client).await
-            && description.capabilities.is_some()
-            && keeper.describe_as(description)
-        {
-            shared.changed();
-        }
-    });
-}
-
 fn received(frame: Result<Option<v1::Up>, tonic::Status>) -> Result<Box<Up>, String> {
     match frame {
         Err(status) => Err(format!("the line broke: {}", status.message())),
         Ok(None) => Err("the agent ended the session".to_owned()),
         Ok(Some(frame)) => Up::try_from(frame).map(Box::new).map_err(|p| p.to_string()),
-    }
-}
-
-async fn reread(shared: &Arc<Shared>, keeper: &Arc<Keeper>) -> Vec<Output> {
-    match shared.store.keystore(keeper.keystore).await {
-        Ok(Some(_)) => {}
-        Ok(None) => {
-            return vec![Output::Close {
-                why: "the keystore was removed".to_owned(),
-            }];
-        }
-        Err(error) => {
-            tracing::warn!(keystore = %keeper.keystore, error = chain(&error), "cannot read the store");
-            return Vec::new();
-        }
-    }
-    match shared.store.keystore_instances(keeper.keystore).await {
-        Ok(rows) => {
-            let desired = rows.into_iter().map(|row| row.instance).collect();
-            step(shared, keeper, Input::Desired(desired))
-        }
-        Err(error) => {
-            tracing::warn!(keystore = %keeper.keystore, error = chain(&error), "cannot read the store");
-            Vec::new()
-        }
     }
 }
 
@@ -516,7 +530,7 @@ fn moment(shared: &Shared) -> Moment {
     }
 }
 
-fn step(shared: &Shared, keeper: &Keeper, input: Input) -> Vec<Output> {
+pub(crate) fn step(shared: &Shared, keeper: &Keeper, input: Input) -> Vec<Output> {
     let mut outputs = Vec::new();
     let mut state = keeper.lock();
     let at = moment(shared);
@@ -542,6 +556,7 @@ async fn carry_out(
     for output in outputs {
         match output {
             Output::Send(frame) => {
+                keeper.expect_lease().map_err(|error| error.to_string())?;
                 let sent = timeout(SILENT_FOR, down.send((*frame).into())).await;
                 if !matches!(sent, Ok(Ok(()))) {
                     return Err("the agent takes no frames".to_owned());
@@ -560,7 +575,8 @@ async fn carry_out(
                 });
             }
             Output::Changed(versions) => {
-                note_seen(shared, keeper, &versions).await;
+                told::note_seen(shared, keeper, &versions).await;
+                told::tell(shared, keeper, &versions).await;
                 shared.changed();
             }
             Output::Evidence(evidence) => guard::note(shared, *evidence).await,
@@ -569,38 +585,4 @@ async fn carry_out(
         }
     }
     Ok(())
-}
-
-fn last_seen(instance: &Instance, live: &Live, now: UnixMs) -> Option<LastSeen> {
-    let report = live.report.as_ref()?;
-    let ago = |ms: u64| UnixMs(now.0.saturating_sub(i64::try_from(ms).unwrap_or(i64::MAX)));
-    Some(LastSeen {
-        seen: seen(instance, &report.observation),
-        at: ago(live.look_age_ms),
-        proved_at: report.proof.as_ref().map(|_| ago(report.proof_age_ms)),
-        proof: report.proof.as_ref().map_or_else(String::new, |proof| {
-            format!("{} answered {}", proof.operation, proof.answer)
-        }),
-    })
-}
-
-/// Keeps what was last seen, for the time when the agent cannot be reached. A cache: failing to write it is no failure.
-async fn note_seen(shared: &Arc<Shared>, keeper: &Arc<Keeper>, versions: &[KeyVersionId]) {
-    let now_ms = shared.now_ms();
-    let at = clock::unix_ms();
-    let seen: Vec<(KeyVersionId, LastSeen)> = {
-        let state = keeper.lock();
-        let rows = versions.iter().filter_map(|version| {
-            let instance = state.machine.desired().get(version)?;
-            let live = state.machine.live(*version, now_ms);
-            Some((*version, last_seen(instance, &live, at)?))
-        });
-        rows.collect()
-    };
-    if seen.is_empty() {
-        return;
-    }
-    if let Err(error) = shared.store.seen_put(keeper.keystore, seen).await {
-        tracing::warn!(keystore = %keeper.keystore, error = chain(&error), "last seen not kept");
-    }
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::coordinator::ops::fleet::FleetError;
-use crate::coordinator::reconcile::calls;
+use crate::coordinator::reconcile::errands::{Reply, Request, ask};
 use crate::coordinator::reconcile::fleet::Shared;
 use crate::coordinator::reconcile::keeper::Keeper;
 use crate::model::ids::{Generation, KeyVersionId};
@@ -33,17 +33,15 @@ pub(crate) async fn fetch(
     };
     let mut reasons = Vec::new();
     for copy in copies {
-        let wrapped = async {
-            let source = shared
-                .keeper(copy.keystore)
-                .ok_or_else(|| FleetError::Unreachable {
-                    why: "the copy's keystore is gone".to_owned(),
-                })?;
-            let (mut client, session) = source.line()?;
-            calls::rewrap(&mut client, session, &copy, endorsement.clone(), generation).await
+        let source = copy.keystore;
+        let rewrap = Request::Rewrap {
+            copy: Box::new(copy),
+            target: Box::new(endorsement.clone()),
+            generation,
         };
-        match wrapped.await {
-            Ok(envelope) => return Ok(Box::new(envelope)),
+        let wrapped = ask(shared, source, rewrap).await;
+        match wrapped.and_then(Reply::envelope) {
+            Ok(envelope) => return Ok(envelope),
             Err(FleetError::Refused { code, reason }) => reasons.push(format!("{code}: {reason}")),
             Err(error) => reasons.push(error.to_string()),
         }

@@ -1,14 +1,20 @@
 //! The store: what is wanted, durably. SQL lives here and nowhere else.
 //!
-//! Owns: the trait [`Store`] with its records and errors, and `sqlite`. Never: decides; every write is conditional on
+//! Owns: the trait [`Store`] with its records and errors, `sqlite` for one coordinator, `postgres` for several. Never: decides; every write is conditional on
 //! data that the caller read (promises R16), so a stale caller changes nothing.
 
+pub mod bounds;
+pub mod copy;
+mod encoded;
+pub mod postgres;
+pub mod sharing;
 pub mod sqlite;
 
 use std::collections::BTreeSet;
 
 use async_trait::async_trait;
 
+use crate::coordinator::store::sharing::Sharing;
 use crate::model::adoption::Ignored;
 use crate::model::audit::AuditEntry;
 use crate::model::desired::Instance;
@@ -384,7 +390,8 @@ pub trait Store: Send + Sync + std::fmt::Debug {
     /// What was last seen of a version, by keystore.
     async fn seen(&self, version: KeyVersionId) -> Result<Vec<(KeystoreId, LastSeen)>, StoreError>;
 
-    /// Takes the keystore's lease: a term above every earlier one and at least `above`.
+    /// Takes the keystore's lease: a term above every earlier one and at least `above`. `Conflict` while another coordinator
+    /// holds it.
     async fn lease_take(&self, keystore: KeystoreId, above: Term) -> Result<Term, StoreError>;
 
     /// The newest audit entries about a subject (all: `None`), newest first.
@@ -402,4 +409,8 @@ pub trait Store: Send + Sync + std::fmt::Debug {
     }
     /// Proves that the store can write: a no-op commit.
     async fn ping(&self) -> Result<(), StoreError>;
+    /// What coordinators that share the store tell each other; none: it serves one alone.
+    fn sharing(&self) -> Option<&dyn Sharing> {
+        None
+    }
 }

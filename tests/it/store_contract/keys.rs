@@ -5,10 +5,13 @@ use crate::store_contract::{ALL, Estate, conflict, estate, not_found, records, t
 use lockstep::coordinator::store::{KeyFilter, Page, Store, StoreError, Write};
 use lockstep::model::desired::Want;
 use lockstep::model::difference::Seen;
-use lockstep::model::ids::{Generation, KeystoreId, Revision};
+use lockstep::model::ids::{Digest, Generation, KeyId, KeyVersionId, KeystoreId, Revision};
+use lockstep::model::key::ManagedKey;
 use lockstep::model::lifecycle::ManagedState;
 use lockstep::model::live::LastSeen;
+use lockstep::model::observed::Fingerprint;
 use lockstep::model::vault::UnixMs;
+use lockstep::model::version::{Hold, KeyVersion};
 use uuid::Uuid;
 
 pub(crate) async fn keys(store: &dyn Store) {
@@ -169,6 +172,108 @@ pub(crate) async fn key_sorting(store: &dyn Store) {
     }
     let unknown = store.key_list(filter(&[("label; --", false)]), ALL).await;
     assert!(matches!(unknown, Err(StoreError::Unavailable { .. })));
+}
+
+/// Which keys of these have a date in those days, in the order of their ids.
+async fn dated(store: &dyn Store, of: &[KeyId], from: Option<&str>, to: &str) -> Vec<KeyId> {
+    let mut found = Vec::new();
+    let mut after = None;
+    loop {
+        let days = (from.map(str::to_owned), to.to_owned());
+        let keys = store.key_dated(days, after, 2).await.unwrap();
+        let Some(last) = keys.last() else {
+            return found;
+        };
+        after = Some(last.id);
+        let ids = keys.iter().map(|key| key.id);
+        found.extend(ids.filter(|id| of.contains(id)));
+    }
+}
+
+pub(crate) async fn key_dates(store: &dyn Store) {
+    let Estate { template, .. } = estate(store).await;
+    let day = |day: u32| Some(format!("2031-03-{day:02}"));
+    let mut keys: Vec<ManagedKey> = (0..6)
+        .map(|n| {
+            let mut key = key(&template, &format!("dated-{n}"));
+            key.expiration_date = None;
+            key.state = ManagedState::Active;
+            key
+        })
+        .collect();
+    keys.sort_by_key(|key| key.id);
+    keys[0].state = ManagedState::PreActivation;
+    keys[0].activation_date = day(1);
+    keys[1].expiration_date = day(2);
+    keys[2].rotation_date = day(3);
+    keys[3].state = ManagedState::Destroyed;
+    keys[3].hold = Some(Hold {
+        until: day(4).unwrap(),
+        from: ManagedState::Active,
+    });
+    keys[4].coming = Some(Box::new(coming(None)));
+    let ids: Vec<KeyId> = keys.iter().map(|key| key.id).collect();
+    for key in &keys {
+        let insert = Write::KeyInsert(Box::new(key.clone()));
+        try_one(store, insert).await.unwrap();
+    }
+    let all = dated(store, &ids, None, "2031-03-09").await;
+    assert_eq!(all, ids[..5], "each once, and none without a date");
+    let some = dated(store, &ids, Some("2031-03-02"), "2031-03-03").await;
+    assert_eq!(some, [ids[1], ids[2], ids[4]]);
+    // What acted is not due again; what is of another state never is.
+    keys[0].acted.activation = day(1);
+    keys[1].acted.expiration = day(2);
+    keys[2].state = ManagedState::Deactivated;
+    keys[3].hold = None;
+    keys[4].coming = None;
+    for key in &mut keys {
+        key.revision = Revision(2);
+        let update = Write::KeyUpdate {
+            record: Box::new(key.clone()),
+            expected: Revision(1),
+        };
+        try_one(store, update).await.unwrap();
+    }
+    assert_eq!(dated(store, &ids, None, "2031-03-09").await, []);
+}
+
+fn coming(fingerprint: Option<Fingerprint>) -> KeyVersion {
+    KeyVersion {
+        id: KeyVersionId::from_uuid(Uuid::new_v4()),
+        number: 2,
+        fingerprint,
+        spki: None,
+        in_use_since: None,
+        is_retired: false,
+    }
+}
+
+/// A key is found by each of its versions, and by the material of each.
+pub(crate) async fn key_versions(store: &dyn Store) {
+    let Estate { vault, mut key, .. } = estate(store).await;
+    let second = Fingerprint {
+        value: Digest([9; 32]),
+        ..records::fingerprint()
+    };
+    let next = coming(Some(second));
+    let (first_id, second_id) = (key.version, next.id);
+    assert_eq!(store.key_of_version(second_id).await.unwrap(), None);
+    key.coming = Some(Box::new(next));
+    key.revision = Revision(2);
+    let update = Write::KeyUpdate {
+        record: Box::new(key.clone()),
+        expected: Revision(1),
+    };
+    try_one(store, update).await.unwrap();
+    for version in [first_id, second_id] {
+        let found = store.key_of_version(version).await.unwrap();
+        assert_eq!(found, Some(key.id));
+    }
+    for material in [records::fingerprint(), second] {
+        let found = store.keys_of(vault.id, material).await.unwrap();
+        assert_eq!(found, [key.clone()]);
+    }
 }
 
 pub(crate) async fn key_deletion(store: &dyn Store) {

@@ -16,7 +16,7 @@ use lockstep::model::live::LastSeen;
 use lockstep::model::recovery::Evidence;
 use lockstep::model::vault::{UnixMs, Vault};
 
-use crate::store_contract::records::{audit, change, copy, operation, put, vault};
+use crate::store_contract::records::{audit, change, copy, fingerprint, operation, put, vault};
 use crate::store_contract::{ALL, BEFORE_TIME, Estate, contract, estate};
 
 pub(crate) fn open(path: &Path) -> SqliteStore {
@@ -41,7 +41,7 @@ async fn meets_the_contract() {
 }
 
 /// Everything that the trait can tell of an estate, as text.
-async fn told(store: &dyn Store, estate: &Estate) -> String {
+pub(crate) async fn told(store: &dyn Store, estate: &Estate) -> String {
     let key = &estate.key;
     format!(
         "{:#?}",
@@ -52,6 +52,16 @@ async fn told(store: &dyn Store, estate: &Estate) -> String {
             store.key(key.id).await.unwrap(),
             store.key_instances(key.id).await.unwrap(),
             store.copies(key.version).await.unwrap(),
+            (
+                store.key_of_version(key.version).await.unwrap(),
+                store
+                    .key_dated((None, "2100-01-01".to_owned()), None, 1000)
+                    .await
+                    .unwrap(),
+                store.keys_of(key.vault, fingerprint()).await.unwrap(),
+                store.recovery().await.unwrap(),
+                store.strangers(estate.home.id).await.unwrap(),
+            ),
             store.seen(key.version).await.unwrap(),
             store.operation("op").await.unwrap(),
             store.audit_list(None, ALL).await.unwrap(),
@@ -59,7 +69,7 @@ async fn told(store: &dyn Store, estate: &Estate) -> String {
     )
 }
 
-async fn furnish(store: &dyn Store) -> Estate {
+pub(crate) async fn furnish(store: &dyn Store) -> Estate {
     let estate = estate(store).await;
     let key = &estate.key;
     let activate = Change {

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
+use crate::support::coordinator::Coordinator;
 use crate::support::fault::{self, Faults};
 use crate::support::kinds::{Kind, Shelf};
 use crate::support::softhsm::Token;
@@ -99,7 +100,24 @@ impl Fleet {
         self.shelf.dir()
     }
 
+    /// As [`Self::start`], but no coordinator yet.
+    pub fn start_agents(names: &[&str]) -> Self {
+        Self::agents_with(&softhsm(names), 1, "info", &[])
+    }
+
     fn start_with(
+        tokens: &[(&str, Kind)],
+        internal: usize,
+        log_filter: &'static str,
+        faults: &[&str],
+    ) -> Self {
+        let mut fleet = Self::agents_with(tokens, internal, log_filter, faults);
+        fleet.issue("coordinator", "test");
+        fleet.start_coordinator();
+        fleet
+    }
+
+    fn agents_with(
         tokens: &[(&str, Kind)],
         internal: usize,
         log_filter: &'static str,
@@ -138,8 +156,6 @@ impl Fleet {
         for name in names {
             fleet.start_agent(name);
         }
-        fleet.issue("coordinator", "test");
-        fleet.start_coordinator();
         fleet
     }
 
@@ -242,11 +258,27 @@ impl Fleet {
 
     /// Starts the coordinator and waits until it listens.
     pub fn start_coordinator(&mut self) {
-        let dir = self.dir.join("test");
+        let (child, url) = self.run_coordinator("test", "");
+        self.coordinator = Some(child);
+        self.url = url;
+    }
+
+    /// One of several coordinators, with the store that its config is to name.
+    pub fn one_coordinator(&self, name: &str, store: &str) -> Coordinator {
+        if !self.dir.join(name).exists() {
+            self.issue("coordinator", name);
+        }
+        let (process, url) = self.run_coordinator(name, store);
+        let log = self.dir.join(name).join("coordinator.log");
+        Coordinator { process, url, log }
+    }
+
+    fn run_coordinator(&self, name: &str, store: &str) -> (Child, String) {
+        let dir = self.dir.join(name);
         let config = dir.join("coordinator.toml");
         let text = format!(
             "listen = \"127.0.0.1:0\"\nstate_dir = \"state\"\nadmin_token_file = \"{}\"\n[fleet]\n\
-             cert = \"cert.pem\"\nkey = \"key.pem\"\nca = \"{}\"\n",
+             cert = \"cert.pem\"\nkey = \"key.pem\"\nca = \"{}\"\n{store}",
             path(&self.dir.join("admin.token")),
             path(&self.dir.join("ca/ca.pem")),
         );
@@ -260,8 +292,8 @@ impl Fleet {
             .stderr(log(&dir.join("coordinator.log")))
             .spawn()
             .unwrap();
-        self.coordinator = Some(child);
-        self.url = format!("http://{}", self.file(&address, "test/coordinator.log"));
+        let log = format!("{name}/coordinator.log");
+        (child, format!("http://{}", self.file(&address, &log)))
     }
 
     fn file(&self, file: &Path, log: &str) -> String {

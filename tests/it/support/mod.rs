@@ -6,6 +6,7 @@
 )]
 
 pub mod agent;
+pub mod coordinator;
 pub mod fault;
 pub mod fleet;
 pub mod fuzz;
@@ -14,6 +15,7 @@ pub mod kinds;
 pub mod module;
 pub mod paper;
 pub mod pin;
+pub mod postgres;
 pub mod process;
 pub mod programs;
 pub mod rest;

@@ -12,5 +12,6 @@ mod probe;
 mod repository;
 mod restored;
 mod secrecy;
+mod sharing;
 mod strategies;
 mod versions;

@@ -2,10 +2,11 @@
 
 use rusqlite::{Connection, params};
 
+use crate::coordinator::store::encoded::encode;
 use crate::coordinator::store::sqlite::failure::{Broken, uniqueness};
 use crate::coordinator::store::sqlite::query::{all, blob, text};
 use crate::coordinator::store::sqlite::record::execute;
-use crate::coordinator::store::sqlite::rows::{encode, uuid};
+use crate::coordinator::store::sqlite::rows::uuid;
 use crate::coordinator::store::{AdoptedId, StoreError};
 use crate::model::adoption::Ignored;
 use crate::model::ids::{KeyId, KeystoreId, VaultId};

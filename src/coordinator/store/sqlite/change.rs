@@ -2,9 +2,10 @@
 
 use rusqlite::{Connection, OptionalExtension as _, params};
 
+use crate::coordinator::store::bounds::{OPERATION_AGE_MAX_MS, PRUNED_MAX};
+use crate::coordinator::store::encoded::{Encoded, encode, from_number, number};
 use crate::coordinator::store::sqlite::adoption;
 use crate::coordinator::store::sqlite::delete;
-use crate::coordinator::store::sqlite::failure::because;
 use crate::coordinator::store::sqlite::instance::instance_put;
 use crate::coordinator::store::sqlite::record::{
     copy_add, copy_insert, execute, key_insert, key_update, keystore_insert, keystore_update,
@@ -12,73 +13,12 @@ use crate::coordinator::store::sqlite::record::{
 };
 use crate::coordinator::store::sqlite::recovery;
 use crate::coordinator::store::sqlite::rotation;
-use crate::coordinator::store::sqlite::rows::{OPERATION, encode, from_number, number, operation};
+use crate::coordinator::store::sqlite::rows::{OPERATION, operation};
 use crate::coordinator::store::sqlite::writer::{Answer, Work};
-use crate::coordinator::store::{Change, OperationRecord, StoreError, Write};
+use crate::coordinator::store::{OperationRecord, StoreError, Write};
 use crate::model::audit::AuditEntry;
 use crate::model::ids::{KeyVersionId, KeystoreId, Term};
 use crate::model::live::LastSeen;
-
-/// Writes in one change: a destroyed key with ten thousand keystores fits several times.
-pub const WRITES_MAX: usize = 65_536;
-
-/// How long an operation is remembered, milliseconds: 30 days.
-const OPERATION_AGE_MAX_MS: i64 = 30 * 24 * 60 * 60 * 1000;
-
-/// Old operations that one new one removes: more than one, so that they get fewer; few, so that no change waits for it, and a
-/// clock that jumps forgets little.
-const PRUNED_MAX: u32 = 4;
-
-/// A change with the texts of its records: callers encode them side by side, not the writer one by one.
-#[derive(Debug)]
-pub(crate) struct Encoded {
-    change: Change,
-    /// One for each write, empty where it has no record.
-    writes: Vec<String>,
-    /// One for each audit entry.
-    audit: Vec<String>,
-}
-
-impl Encoded {
-    /// Encodes the records of a change.
-    pub(crate) fn new(change: Change) -> Result<Self, StoreError> {
-        let count = change.writes.len();
-        if count > WRITES_MAX {
-            return Err(because(&format!(
-                "{count} writes in one change; at most {WRITES_MAX}"
-            )));
-        }
-        let writes: Result<_, _> = change.writes.iter().map(record_of).collect();
-        let audit: Result<_, _> = change.audit.iter().map(encode).collect();
-        Ok(Self {
-            writes: writes?,
-            audit: audit?,
-            change,
-        })
-    }
-}
-
-fn record_of(write: &Write) -> Result<String, StoreError> {
-    match write {
-        Write::VaultInsert(record) | Write::VaultUpdate { record, .. } => encode(record),
-        Write::TemplateInsert(record) | Write::TemplateUpdate { record, .. } => encode(record),
-        Write::KeystoreInsert(record) | Write::KeystoreUpdate { record, .. } => encode(record),
-        Write::KeyInsert(record) | Write::KeyUpdate { record, .. } => encode(record),
-        Write::CopyInsert { copy, .. } | Write::CopyAdd { copy, .. } => encode(copy),
-        Write::InstancePut { instance, .. } => encode(instance),
-        Write::KekRotationPut { record, .. } => encode(record),
-        Write::RecoveryPut { record, .. } => encode(record),
-        Write::StrangerPut(stranger) => encode(stranger),
-        Write::IgnorePut(ignored) => encode(ignored),
-        Write::VaultDelete { .. }
-        | Write::TemplateDelete { .. }
-        | Write::KeystoreDelete { .. }
-        | Write::KeyDelete { .. }
-        | Write::CopiesErase { .. }
-        | Write::MaterialAlone { .. }
-        | Write::IgnoreDelete { .. } => Ok(String::new()),
-    }
-}
 
 /// Carries out the work; on an error the caller rolls back to before it.
 pub(crate) fn write(sql: &Connection, work: &Work) -> Result<Answer, StoreError> {
@@ -105,10 +45,10 @@ fn commit(sql: &Connection, encoded: &Encoded) -> Result<Answer, StoreError> {
         }
         operation_insert(sql, wanted)?;
     }
-    for (write, text) in change.writes.iter().zip(&encoded.writes) {
+    for (write, text) in encoded.writes() {
         write_one(sql, write, text)?;
     }
-    for (entry, text) in change.audit.iter().zip(&encoded.audit) {
+    for (entry, text) in encoded.audit() {
         audit_append(sql, entry, text)?;
     }
     Ok(Answer::Done)

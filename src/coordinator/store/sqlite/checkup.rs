@@ -5,7 +5,8 @@ use std::path::Path;
 
 use rusqlite::Connection;
 
-use crate::coordinator::store::sqlite::{failure, rows};
+use crate::coordinator::store::encoded::{decode, from_number, unavailable};
+use crate::coordinator::store::sqlite::rows;
 use crate::coordinator::store::{Checkup, StoreError};
 use crate::model::audit::AuditEntry;
 use crate::model::ids::{Digest, OperationId};
@@ -30,16 +31,16 @@ pub(crate) fn look(sql: &Connection, path: &Path) -> Result<Checkup, StoreError>
         [],
         |row| row.get(0),
     )?;
-    let disk = rustix::fs::statvfs(path).map_err(|error| failure::unavailable(&error))?;
+    let disk = rustix::fs::statvfs(path).map_err(|error| unavailable(&error))?;
     Ok(Checkup {
         damage,
         dangling: dangling(sql)?,
-        audit_entries: rows::from_number(audit_entries)?,
-        audit_last: rows::from_number(audit_last)?,
+        audit_entries: from_number(audit_entries)?,
+        audit_last: from_number(audit_last)?,
         audited_intents,
         audited,
         answered: answered(sql)?,
-        bytes: rows::from_number(bytes)?,
+        bytes: from_number(bytes)?,
         free_bytes: disk.f_bavail.saturating_mul(disk.f_frsize),
     })
 }
@@ -69,7 +70,7 @@ fn log(sql: &Connection) -> Result<(BTreeSet<Digest>, BTreeSet<OperationId>), St
     let mut found = statement.query([])?;
     let (mut intents, mut operations) = (BTreeSet::new(), BTreeSet::new());
     while let Some(row) = found.next()? {
-        let entry: AuditEntry = rows::decode(&row.get::<_, String>(0)?)?;
+        let entry: AuditEntry = decode(&row.get::<_, String>(0)?)?;
         intents.extend(entry.intents);
         operations.insert(entry.operation);
     }

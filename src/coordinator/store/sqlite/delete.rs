@@ -4,12 +4,11 @@ use rusqlite::{Connection, params};
 use uuid::Uuid;
 
 use crate::coordinator::store::StoreError;
+use crate::coordinator::store::bounds::BLOCKERS_MAX;
+use crate::coordinator::store::encoded::{from_number, number};
 use crate::coordinator::store::sqlite::record::{execute, expect_one};
-use crate::coordinator::store::sqlite::rows::{from_number, number, uuid};
+use crate::coordinator::store::sqlite::rows::uuid;
 use crate::model::ids::{KeyId, KeystoreId, Revision, TemplateId, VaultId};
-
-/// Blockers that are told by name.
-const BLOCKERS_MAX: u32 = 20;
 
 /// Deletes a vault without keys, keystores and templates in use. Archived templates go with it (API v4).
 pub(crate) fn vault(sql: &Connection, id: VaultId, expected: Revision) -> Result<(), StoreError> {

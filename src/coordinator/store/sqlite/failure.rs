@@ -4,18 +4,7 @@ use rusqlite::ErrorCode;
 use rusqlite::ffi;
 
 use crate::coordinator::store::StoreError;
-
-/// The store cannot be used, for this reason.
-pub(crate) fn because(detail: &str) -> StoreError {
-    StoreError::Unavailable {
-        detail: detail.to_owned(),
-    }
-}
-
-/// The store cannot be used, for what another layer says.
-pub(crate) fn unavailable(error: &dyn std::error::Error) -> StoreError {
-    because(&error.to_string())
-}
+use crate::coordinator::store::encoded::unavailable;
 
 impl From<rusqlite::Error> for StoreError {
     fn from(error: rusqlite::Error) -> Self {

@@ -3,9 +3,9 @@
 use rusqlite::{Connection, params};
 
 use crate::coordinator::store::StoreError;
+use crate::coordinator::store::encoded::number;
 use crate::coordinator::store::sqlite::failure::{Broken, uniqueness};
 use crate::coordinator::store::sqlite::record::execute;
-use crate::coordinator::store::sqlite::rows::number;
 use crate::model::desired::Instance;
 use crate::model::ids::{Generation, KeyId};
 

@@ -35,7 +35,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use rusqlite::{Connection, OpenFlags};
 
-use crate::coordinator::store::sqlite::change::Encoded;
+use crate::coordinator::store::encoded::{Encoded, because, unavailable};
 use crate::coordinator::store::sqlite::reader::Readers;
 use crate::coordinator::store::sqlite::writer::{Answer, Work, Writer};
 use crate::coordinator::store::{
@@ -202,7 +202,7 @@ impl SqliteStore {
     /// [`StoreError::Unavailable`], also for a store that is a file.
     pub fn copy_in_memory(&self) -> Result<Self, StoreError> {
         let Doors::Memory(connection) = &self.doors else {
-            return Err(failure::because("the store is a file: back it up"));
+            return Err(because("the store is a file: back it up"));
         };
         Ok(Self {
             path: self.path.clone(),
@@ -231,19 +231,34 @@ impl SqliteStore {
     }
 }
 
+/// Opens a store that is to be read as a whole, under the lock that a coordinator would take; its schema is brought up to date.
+///
+/// # Errors
+/// [`OpenError`] says what to do next.
+pub(crate) fn open_alone(path: &Path) -> Result<(Connection, lock::Lock), OpenError> {
+    let lock = lock::take(path)?;
+    let sql = |source| OpenError::Sql {
+        path: path.to_owned(),
+        source,
+    };
+    let connection = connect_writing(path, Settings::default()).map_err(sql)?;
+    schema::check(&connection, path)?;
+    schema::migrate(&connection, path)?;
+    Ok((connection, lock))
+}
+
 fn backup(source: &Path, target: &Path) -> Result<(), StoreError> {
     let text = target
         .to_str()
-        .ok_or_else(|| failure::because("the backup's path is not UTF-8"))?;
+        .ok_or_else(|| because("the backup's path is not UTF-8"))?;
     let file = OpenOptions::new()
         .write(true)
         .create_new(true)
         .mode(0o600)
         .open(target)
-        .map_err(|error| failure::unavailable(&error))?;
+        .map_err(|error| unavailable(&error))?;
     connect_reading(source)?.execute("VACUUM INTO ?1", [text])?;
-    file.sync_all()
-        .map_err(|error| failure::unavailable(&error))
+    file.sync_all().map_err(|error| unavailable(&error))
 }
 
 /// The file with mode 0600: SQLite gives its WAL the same.
@@ -294,7 +309,7 @@ impl Store for SqliteStore {
         match self.write(Work::Commit(Encoded::new(change)?)).await? {
             Answer::Earlier(record) => Ok(Some(record)),
             Answer::Done => Ok(None),
-            Answer::Term(_) => Err(failure::because("the writer mixed up its answers")),
+            Answer::Term(_) => Err(because("the writer mixed up its answers")),
         }
     }
 
@@ -400,8 +415,7 @@ impl Store for SqliteStore {
         after: Option<KeyId>,
         limit: u32,
     ) -> Result<Vec<ManagedKey>, StoreError> {
-        self.readers
-            .run(move |sql| query::key_dated(sql, (from.as_deref(), &to), after, limit))
+        self.read(move |sql| query::key_dated(sql, (from.as_deref(), &to), after, limit))
             .await
     }
 
@@ -478,9 +492,7 @@ impl Store for SqliteStore {
     async fn lease_take(&self, keystore: KeystoreId, above: Term) -> Result<Term, StoreError> {
         match self.write(Work::Lease { keystore, above }).await? {
             Answer::Term(term) => Ok(term),
-            Answer::Earlier(_) | Answer::Done => {
-                Err(failure::because("the writer mixed up its answers"))
-            }
+            Answer::Earlier(_) | Answer::Done => Err(because("the writer mixed up its answers")),
         }
     }
 
@@ -495,11 +507,11 @@ impl Store for SqliteStore {
 
     async fn backup(&self, at: UnixMs) -> Result<File, StoreError> {
         if let Doors::Memory(_) = self.doors {
-            return Err(failure::because("the store is in memory: copy it there"));
+            return Err(because("the store is in memory: copy it there"));
         }
         let source = self.path.clone();
         let made = tokio::task::spawn_blocking(move || restored::copy(&source, at, backup));
-        made.await.map_err(|gone| failure::unavailable(&gone))?
+        made.await.map_err(|gone| unavailable(&gone))?
     }
 
     async fn checkup(&self) -> Result<Option<Checkup>, StoreError> {

@@ -5,9 +5,10 @@ use rusqlite::{Connection, OptionalExtension as _, params_from_iter};
 use serde::de::DeserializeOwned;
 use uuid::Uuid;
 
+use crate::coordinator::store::bounds::{PAGE_LIMIT_MAX, key_order};
+use crate::coordinator::store::encoded::{decode, from_number};
 use crate::coordinator::store::sqlite::change::operation_find;
-use crate::coordinator::store::sqlite::failure::because;
-use crate::coordinator::store::sqlite::rows::{decode, from_number, uuid};
+use crate::coordinator::store::sqlite::rows::uuid;
 use crate::coordinator::store::{InstanceRow, KeyFilter, OperationRecord, Page, Paged, StoreError};
 use crate::model::audit::AuditEntry;
 use crate::model::desired::Instance;
@@ -18,12 +19,6 @@ use crate::model::live::LastSeen;
 use crate::model::material::RepositoryCopy;
 use crate::model::template::KeyTemplate;
 use crate::model::vault::Vault;
-
-/// Rows of one page.
-pub const PAGE_LIMIT_MAX: u32 = 1000;
-
-/// Fields that one list is sorted by.
-pub const SORT_FIELDS_MAX: usize = 8;
 
 pub(crate) fn operation(
     sql: &Connection,
@@ -202,34 +197,15 @@ pub(crate) fn key_list(
             [blob(keystore.uuid())],
         );
     }
-    list.page(sql, &key_order(&filter.sort)?, page)
+    list.page(sql, &order_by(&key_order(&filter.sort)?), page)
 }
 
-/// `ORDER BY` of a key list; ties by id, so that pages neither skip nor repeat.
-fn key_order(sort: &[(String, bool)]) -> Result<String, StoreError> {
-    if sort.len() > SORT_FIELDS_MAX {
-        return Err(because("too many fields to sort by"));
-    }
-    let mut order = String::new();
-    for (field, descending) in sort {
-        let column = match field.as_str() {
-            "label" => "label",
-            "algorithm" => "algorithm",
-            "size" => "bits",
-            "state" => "state",
-            "activation_date" => "activation_date",
-            "expiration_date" | "deactivation_date" => "expiration_date",
-            "created_at" => "created_at",
-            "updated_at" => "updated_at",
-            "vault.id" => "vault",
-            "id" => "id",
-            _unknown => return Err(because(&format!("keys cannot be sorted by {field:?}"))),
-        };
-        order.push_str(column);
-        order.push_str(if *descending { " DESC, " } else { ", " });
-    }
-    order.push_str("id");
-    Ok(order)
+fn order_by(order: &[(&str, bool)]) -> String {
+    let terms: Vec<String> = order
+        .iter()
+        .map(|(column, descending)| format!("{column}{}", if *descending { " DESC" } else { "" }))
+        .collect();
+    terms.join(", ")
 }
 
 pub(crate) fn key_of_version(

@@ -9,7 +9,8 @@ use rusqlite::{Connection, Transaction, TransactionBehavior};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::coordinator::store::StoreError;
-use crate::coordinator::store::sqlite::{connect_reading, failure};
+use crate::coordinator::store::encoded::{because, unavailable};
+use crate::coordinator::store::sqlite::connect_reading;
 
 /// Threads that read. SQLite's readers do not wait for its writer; more would only share the same cores.
 const READERS: usize = 3;
@@ -56,13 +57,10 @@ impl Readers {
             let _caller_gone = answer.send(in_snapshot(connection, query));
         });
         let Some(queue) = &self.queue else {
-            return Err(failure::because("the store is closing"));
+            return Err(because("the store is closing"));
         };
-        queue
-            .send(job)
-            .await
-            .map_err(|gone| failure::unavailable(&gone))?;
-        answered.await.map_err(|gone| failure::unavailable(&gone))?
+        queue.send(job).await.map_err(|gone| unavailable(&gone))?;
+        answered.await.map_err(|gone| unavailable(&gone))?
     }
 }
 

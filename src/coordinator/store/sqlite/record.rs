@@ -3,9 +3,9 @@
 use rusqlite::{Connection, Params, params};
 
 use crate::coordinator::store::StoreError;
+use crate::coordinator::store::encoded::{encode, number};
 use crate::coordinator::store::sqlite::failure::{Broken, uniqueness};
 use crate::coordinator::store::sqlite::rotation;
-use crate::coordinator::store::sqlite::rows::{encode, number};
 use crate::model::ids::{KeyVersionId, Revision};
 use crate::model::key::ManagedKey;
 use crate::model::keystore::KeystoreRecord;

@@ -3,8 +3,8 @@
 use rusqlite::{Connection, OptionalExtension as _, params};
 
 use crate::coordinator::store::StoreError;
+use crate::coordinator::store::encoded::{decode, number};
 use crate::coordinator::store::sqlite::record::execute;
-use crate::coordinator::store::sqlite::rows::{decode, number};
 use crate::model::ids::{KeystoreId, Revision};
 use crate::model::recovery::{Recovery, Stranger};
 

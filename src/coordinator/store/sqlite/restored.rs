@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 use rusqlite::{Connection, OpenFlags};
 
 use crate::coordinator::store::StoreError;
-use crate::coordinator::store::sqlite::rows::encode;
-use crate::coordinator::store::sqlite::{OpenError, failure, prepare, recovery, schema};
+use crate::coordinator::store::encoded::{encode, unavailable};
+use crate::coordinator::store::sqlite::{OpenError, prepare, recovery, schema};
 use crate::model::ids::Revision;
 use crate::model::recovery::{Evidence, Recovery};
 use crate::model::vault::UnixMs;
@@ -67,7 +67,7 @@ pub(crate) fn copy(
     let target = beside(source, at);
     let made = write(source, &target)
         .and_then(|()| mark(&target, at))
-        .and_then(|()| File::open(&target).map_err(|error| failure::unavailable(&error)));
+        .and_then(|()| File::open(&target).map_err(|error| unavailable(&error)));
     let _never_made = remove_file(&target);
     made
 }

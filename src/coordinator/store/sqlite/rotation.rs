@@ -3,8 +3,9 @@
 use rusqlite::{Connection, OptionalExtension as _, params};
 
 use crate::coordinator::store::StoreError;
+use crate::coordinator::store::encoded::{decode, from_number, number};
 use crate::coordinator::store::sqlite::record::execute;
-use crate::coordinator::store::sqlite::rows::{decode, from_number, number, uuid};
+use crate::coordinator::store::sqlite::rows::uuid;
 use crate::model::ids::{KeyVersionId, KeystoreId, Revision};
 use crate::model::kek::{KekNumber, KekRotation};
 use crate::model::material::RepositoryCopy;

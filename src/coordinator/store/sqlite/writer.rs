@@ -16,7 +16,7 @@ use std::time::Duration;
 use rusqlite::{Connection, Transaction, TransactionBehavior};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
-use crate::coordinator::store::sqlite::change::Encoded;
+use crate::coordinator::store::encoded::{Encoded, because, unavailable};
 use crate::coordinator::store::sqlite::lock::Lock;
 use crate::coordinator::store::sqlite::{change, failure};
 use crate::coordinator::store::{OperationRecord, StoreError};
@@ -111,18 +111,18 @@ impl Writer {
     pub(crate) async fn run(&self, work: Work) -> Result<Answer, StoreError> {
         let (answer, answered) = oneshot::channel();
         let Some(queue) = &self.queue else {
-            return Err(failure::because("the store is closing"));
+            return Err(because("the store is closing"));
         };
         let place = Arc::clone(&self.places).acquire_owned().await;
         let job = Job {
             work,
             answer,
-            _place: place.map_err(|closed| failure::unavailable(&closed))?,
+            _place: place.map_err(|closed| unavailable(&closed))?,
         };
         queue
             .send(job)
-            .map_err(|_gone| failure::because("the store's writer has ended"))?;
-        answered.await.map_err(|gone| failure::unavailable(&gone))?
+            .map_err(|_gone| because("the store's writer has ended"))?;
+        answered.await.map_err(|gone| unavailable(&gone))?
     }
 }
 
