@@ -90,7 +90,8 @@ async fn sent(
     request: &Request,
 ) -> Answer {
     let lost = |why: String| FleetError::Unreachable { why };
-    if shared.holder(keystore).is_none() {
+    // One that has just moved is told of before the next round says who has it.
+    if shared.holder(keystore).is_none() && !shared.is_told_of(keystore) {
         return Err(lost("no coordinator has it at the moment".to_owned()));
     }
     let mut hints = store.hints();

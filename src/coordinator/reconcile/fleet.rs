@@ -135,6 +135,14 @@ impl Shared {
         });
     }
 
+    /// Whether another coordinator tells of a keystore.
+    pub(crate) fn is_told_of(&self, keystore: KeystoreId) -> bool {
+        let now_ms = self.now_ms();
+        let told =
+            self.mirrored(|mirror, fresh_ms| mirror.live_keystore(keystore, now_ms, fresh_ms));
+        told.is_some()
+    }
+
     /// What the mirror says; what was not confirmed for as long as a lease lasts counts for nothing.
     fn mirrored<T>(&self, read: impl FnOnce(&Mirror, u64) -> Option<T>) -> Option<T> {
         let lasts = self.store.sharing()?.lasts().as_millis();

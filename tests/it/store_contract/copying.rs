@@ -29,7 +29,7 @@ async fn all_is_there_and_goes_on_from_there() {
         store.commit(noted).await.unwrap();
     }
     let estate = furnish(&*store).await;
-    let behind = change(vec![
+    let found_old = change(vec![
         Write::RecoveryPut {
             record: Some(Recovery {
                 revision: Revision(1),
@@ -46,9 +46,11 @@ async fn all_is_there_and_goes_on_from_there() {
             seen_at: UnixMs(6),
         }),
     ]);
-    store.commit(behind).await.unwrap();
+    store.commit(found_old).await.unwrap();
     let term = store.lease_take(estate.home.id, Term(41)).await.unwrap();
     let before = told(&*store, &estate).await;
+    let behind = store.recovery().await.unwrap();
+    assert!(behind.is_some());
 
     let in_use = copy(&path, &settings).await;
     assert!(
@@ -63,6 +65,7 @@ async fn all_is_there_and_goes_on_from_there() {
 
     let moved = postgres::open(&server).await;
     assert_eq!(told(&moved, &estate).await, before);
+    assert_eq!(moved.recovery().await.unwrap(), behind);
     let next = moved.lease_take(estate.home.id, Term(0)).await.unwrap();
     assert_eq!(next, Term(term.0 + 1), "no agent keeps to the earlier one");
     // The log goes on without a gap.

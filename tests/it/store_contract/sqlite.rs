@@ -59,7 +59,6 @@ pub(crate) async fn told(store: &dyn Store, estate: &Estate) -> String {
                     .await
                     .unwrap(),
                 store.keys_of(key.vault, fingerprint()).await.unwrap(),
-                store.recovery().await.unwrap(),
                 store.strangers(estate.home.id).await.unwrap(),
             ),
             store.seen(key.version).await.unwrap(),
