@@ -15,8 +15,8 @@ use lockstep::model::ids::{Epoch, Revision, TemplateId, VaultId};
 use lockstep::model::key::{Algorithm, DeactivatedUsage, KeySpec};
 use lockstep::model::keystore::{KeystoreRecord, TokenInfo};
 use lockstep::model::lifecycle::ManagedState;
-use lockstep::model::template::KeyTemplate;
-use lockstep::model::vault::{Stamps, UnixMs, Vault};
+use lockstep::model::template::{KeyTemplate, OnExpiry};
+use lockstep::model::vault::{NO_HOLD, Stamps, UnixMs, Vault};
 use uuid::Uuid;
 
 use crate::agent::Agent;
@@ -95,6 +95,7 @@ pub(crate) fn furnish(agents: &[Agent], strategy: Strategy, seed: u64) -> Arc<Sq
         salt: seed.to_be_bytes().repeat(4),
         strategy,
         min_copies: 1,
+        destruction_hold: NO_HOLD.to_owned(),
         revision: Revision(1),
         stamps: stamps.clone(),
     })];
@@ -121,29 +122,9 @@ pub(crate) fn furnish(agents: &[Agent], strategy: Strategy, seed: u64) -> Arc<Sq
         .into_iter()
         .enumerate()
     {
-        let spec = KeySpec::new(algorithm, 256).expect("a size that there is");
-        writes.push(Write::TemplateInsert(KeyTemplate {
-            id: TemplateId::from_uuid(Uuid::from_u128(
-                TEMPLATE + u128::try_from(number).unwrap_or(0),
-            )),
-            vault: VAULT,
-            version: 1,
-            name: name.to_owned(),
-            description: String::new(),
-            naming_scheme: None,
-            spec,
-            usage: spec.default_usage(),
-            deactivated_usage: DeactivatedUsage::None,
-            allow_mixed_usage: false,
-            initial_state: ManagedState::PreActivation,
-            activation_period: "P1Y".to_owned(),
-            expiration_period: "P2Y".to_owned(),
-            deactivate_on_rotation: false,
-            group: "all".to_owned(),
-            archived: false,
-            revision: Revision(1),
-            stamps: stamps.clone(),
-        }));
+        writes.push(Write::TemplateInsert(template(
+            number, name, algorithm, &stamps,
+        )));
     }
     let change = Change {
         operation: None,
@@ -152,6 +133,34 @@ pub(crate) fn furnish(agents: &[Agent], strategy: Strategy, seed: u64) -> Arc<Sq
     };
     at_once(store.commit(change)).expect("an empty store takes it");
     Arc::new(store)
+}
+
+fn template(number: usize, name: &str, algorithm: Algorithm, stamps: &Stamps) -> KeyTemplate {
+    let spec = KeySpec::new(algorithm, 256).expect("a size that there is");
+    KeyTemplate {
+        id: TemplateId::from_uuid(Uuid::from_u128(
+            TEMPLATE + u128::try_from(number).unwrap_or(0),
+        )),
+        vault: VAULT,
+        version: 1,
+        name: name.to_owned(),
+        description: String::new(),
+        naming_scheme: None,
+        spec,
+        usage: spec.default_usage(),
+        deactivated_usage: DeactivatedUsage::None,
+        allow_mixed_usage: false,
+        initial_state: ManagedState::PreActivation,
+        activation_period: "P1Y".to_owned(),
+        expiration_period: "P2Y".to_owned(),
+        deactivate_on_rotation: false,
+        rotation_interval: None,
+        on_expiry: OnExpiry::Warn,
+        group: "all".to_owned(),
+        archived: false,
+        revision: Revision(1),
+        stamps: stamps.clone(),
+    }
 }
 
 impl World {

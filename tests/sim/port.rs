@@ -423,6 +423,15 @@ impl Store for SimStore {
             .await
     }
 
+    async fn key_dated(
+        &self,
+        days: (Option<String>, String),
+        after: Option<KeyId>,
+        limit: u32,
+    ) -> Result<Vec<ManagedKey>, StoreError> {
+        self.inner.key_dated(days, after, limit).await
+    }
+
     async fn key_of_version(&self, version: KeyVersionId) -> Result<Option<KeyId>, StoreError> {
         self.inner.key_of_version(version).await
     }

@@ -111,13 +111,14 @@ impl Ops {
     async fn measure_keystore(&self, view: KeystoreView) -> Result<MeasuredKeystore, OpsError> {
         let now = self.now();
         let id = view.record.id;
+        let terms = self.terms(&view.record).await?;
         let mut instances = BTreeMap::new();
         let mut reasons = BTreeMap::new();
         for row in self.store.keystore_instances(id).await? {
             let live = self.fleet.live(id, row.instance.intent.version);
-            let name = status(&row.instance, &live).name();
+            let name = status(&row.instance, &live, &terms).name();
             *instances.entry(name).or_insert(0) += 1;
-            let found = differences(&row.instance, &live, now, self.limits.late_after_ms);
+            let found = differences(&row.instance, &live, &terms, now, self.limits.late_after_ms);
             let mut found: Vec<Reason> = found.into_iter().map(|one| one.reason).collect();
             found.sort_unstable();
             found.dedup();

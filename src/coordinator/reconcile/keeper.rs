@@ -16,15 +16,13 @@ use crate::coordinator::reconcile::guard;
 use crate::coordinator::reconcile::material;
 use crate::coordinator::reconcile::repository::{self, Taking};
 use crate::coordinator::reconcile::rotation;
+use crate::coordinator::reconcile::seen;
 use crate::decide::coordinator::{Input, Machine, Moment, Output};
-use crate::decide::status::seen;
-use crate::model::desired::Instance;
 use crate::model::ids::{Generation, KeyVersionId, KeystoreId, SessionNumber, Term, VaultId};
 use crate::model::keystore::{Health, KeystoreRecord, Variant};
-use crate::model::live::{Connection, LastSeen, Live};
+use crate::model::live::{Connection, Live};
 use crate::model::material::{Endorsement, Envelope, Signed};
 use crate::model::protocol::{Description, Down, Report, Up};
-use crate::model::vault::UnixMs;
 use crate::tls::error::chain;
 use crate::wire::v1;
 
@@ -230,6 +228,11 @@ impl Keeper {
 
     pub(crate) fn live(&self, version: KeyVersionId, now_ms: u64) -> Live {
         self.lock().machine.live(version, now_ms)
+    }
+
+    /// Reads the machine.
+    pub(crate) fn with_machine<T>(&self, read: impl FnOnce(&Machine) -> T) -> T {
+        read(&self.lock().machine)
     }
 
     pub(crate) fn strangers(&self) -> Vec<Report> {
@@ -560,7 +563,7 @@ async fn carry_out(
                 });
             }
             Output::Changed(versions) => {
-                note_seen(shared, keeper, &versions).await;
+                seen::note(shared, keeper, &versions).await;
                 shared.changed();
             }
             Output::Evidence(evidence) => guard::note(shared, *evidence).await,
@@ -569,38 +572,4 @@ async fn carry_out(
         }
     }
     Ok(())
-}
-
-fn last_seen(instance: &Instance, live: &Live, now: UnixMs) -> Option<LastSeen> {
-    let report = live.report.as_ref()?;
-    let ago = |ms: u64| UnixMs(now.0.saturating_sub(i64::try_from(ms).unwrap_or(i64::MAX)));
-    Some(LastSeen {
-        seen: seen(instance, &report.observation),
-        at: ago(live.look_age_ms),
-        proved_at: report.proof.as_ref().map(|_| ago(report.proof_age_ms)),
-        proof: report.proof.as_ref().map_or_else(String::new, |proof| {
-            format!("{} answered {}", proof.operation, proof.answer)
-        }),
-    })
-}
-
-/// Keeps what was last seen, for the time when the agent cannot be reached. A cache: failing to write it is no failure.
-async fn note_seen(shared: &Arc<Shared>, keeper: &Arc<Keeper>, versions: &[KeyVersionId]) {
-    let now_ms = shared.now_ms();
-    let at = clock::unix_ms();
-    let seen: Vec<(KeyVersionId, LastSeen)> = {
-        let state = keeper.lock();
-        let rows = versions.iter().filter_map(|version| {
-            let instance = state.machine.desired().get(version)?;
-            let live = state.machine.live(*version, now_ms);
-            Some((*version, last_seen(instance, &live, at)?))
-        });
-        rows.collect()
-    };
-    if seen.is_empty() {
-        return;
-    }
-    if let Err(error) = shared.store.seen_put(keeper.keystore, seen).await {
-        tracing::warn!(keystore = %keeper.keystore, error = chain(&error), "last seen not kept");
-    }
 }

@@ -11,3 +11,4 @@ pub mod keeper;
 pub mod material;
 pub mod repository;
 pub mod rotation;
+mod seen;

@@ -6,5 +6,6 @@ mod looks;
 mod sessions;
 mod slices;
 mod token;
+mod tokens;
 mod walk;
 mod world;

@@ -400,8 +400,7 @@ impl Store for SqliteStore {
         after: Option<KeyId>,
         limit: u32,
     ) -> Result<Vec<ManagedKey>, StoreError> {
-        self.readers
-            .run(move |sql| query::key_dated(sql, (from.as_deref(), &to), after, limit))
+        self.read(move |sql| query::key_dated(sql, (from.as_deref(), &to), after, limit))
             .await
     }
 
