@@ -351,8 +351,8 @@ impl Adopting<'_> {
         let strategy = self.ops.strategy(intent);
         let described = self.ops.fleet.description(self.keystore.id);
         let can = described.as_ref().and_then(|it| it.capabilities.as_ref());
-        // Of what was not tried nothing is claimed.
-        let can_copy_fixed = can.is_none_or(|can| can.copy_fixed);
+        // What was not tried yet is not relied on.
+        let can_copy_fixed = can.is_some_and(|can| can.copy_fixed);
         match manageable(
             intent,
             &found.objects,
