@@ -52,7 +52,10 @@ impl Objects {
             (CKA_CLASS, number(CKO_DATA)),
             (CKA_APPLICATION, b"lockstep".to_vec()),
             (CKA_LABEL, b"lockstep-marker".to_vec()),
-            (CKA_VALUE, [[7; 16].as_slice(), &[0, 0, 0, 0, 0, 0, 0, 1]].concat()),
+            (
+                CKA_VALUE,
+                [[7; 16].as_slice(), &[0, 0, 0, 0, 0, 0, 0, 1]].concat(),
+            ),
         ]);
         for (class, kind) in [
             (CKO_SECRET_KEY, CKK_AES),
@@ -126,7 +129,11 @@ impl Objects {
         self.all.remove(&handle);
     }
 
-    pub(crate) fn value(&self, handle: CK_OBJECT_HANDLE, kind: CK_ATTRIBUTE_TYPE) -> Option<Vec<u8>> {
+    pub(crate) fn value(
+        &self,
+        handle: CK_OBJECT_HANDLE,
+        kind: CK_ATTRIBUTE_TYPE,
+    ) -> Option<Vec<u8>> {
         self.all.get(&handle)?.get(&kind).cloned()
     }
 
