@@ -120,6 +120,11 @@ impl World {
                         .iter()
                         .map(|d| d.reason.name())
                         .collect();
+                    // A second copy at a keystore that was removed from the targets can be neither proved nor synced: left open.
+                    let is_open = !instance.is_target && reasons.contains(&"unproved");
+                    if is_open && self.spoiled.contains(&(k, Spoiled::Objects)) {
+                        continue;
+                    }
                     let what = format!(
                         "{} generation {} ({:?}, {})",
                         instance.intent.object.label,

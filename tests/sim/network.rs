@@ -159,7 +159,8 @@ impl World {
     }
 
     pub(crate) fn send_up(&mut self, line: u64, frame: UpFrame) {
-        // The coordinator ends a session in which the order is broken: often enough, not always.
+        // The coordinator ends a session in which a frame comes twice: often enough, not always. None overtakes another: a gap
+        // would not be noticed, and the line has none.
         let is_plain = matches!(&frame, UpFrame::Frame { .. }) && self.net.dice.chance(300);
         if is_plain && self.strikes(Class::Duplicate) {
             let after = self.latency() + self.net.dice.between(1, 9_000);
@@ -170,10 +171,6 @@ impl World {
                     frame: frame.clone(),
                 },
             );
-        }
-        if is_plain && self.strikes(Class::Reorder) {
-            let after = self.latency() + self.net.dice.between(1, 3_000);
-            return self.after(after, Event::StrayUp { line, frame });
         }
         let at = self.now + self.latency();
         let Some(open) = self.lines.get_mut(&line) else {

@@ -7,7 +7,7 @@ use crate::decide::agent::queue::{Lane, Task};
 use crate::decide::agent::{Machine, Turn};
 use crate::decide::effects::met;
 use crate::model::capabilities::Strategy;
-use crate::model::desired::{Applied, ObjectPlan};
+use crate::model::desired::{Applied, Intent, ObjectPlan};
 use crate::model::ids::KeyVersionId;
 use crate::model::job::{Glance, TokenJob};
 use crate::model::observed::{Found, Observation};
@@ -189,7 +189,7 @@ impl Machine {
             (Some(seen), None) => differs(&seen.found, &found),
             (None, _) | (Some(_), Some(_)) => true,
         };
-        let is_met = met(&instance.intent, &found, strategy);
+        let is_met = holds_what_is_proved(&instance.intent, &found, strategy);
         instance.sight.suspicion = None;
         instance.sight.why_unknown = None;
         instance.sight.handles = handles_of(&found.objects);
@@ -229,6 +229,15 @@ impl Machine {
             self.telling.dirty.insert(version);
         }
     }
+}
+
+/// Whether what a proof says of an intent may be true of what was found. A proof speaks of usage; a label proves nothing.
+fn holds_what_is_proved(intent: &Intent, found: &Found, strategy: Strategy) -> bool {
+    let mut named = found.clone();
+    for object in &mut named.objects {
+        object.label.clone_from(&intent.object.label);
+    }
+    met(intent, &named, strategy)
 }
 
 /// Whether a look says something else than the one before, handles aside.

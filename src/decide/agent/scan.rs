@@ -288,15 +288,17 @@ impl Machine {
             }
             return;
         }
-        if instance.sight.suspicion.take().is_some() {
-            self.telling.dirty.insert(version);
-        }
+        // What another look suspected is cleared by one that meets what was last believed, or by the look that follows.
+        let is_suspected = instance.sight.suspicion.is_some();
         let handles = handles_of(objects);
         let renewed = instance.sight.handles != handles;
         instance.sight.handles = handles;
         match &mut instance.sight.last {
             Some(seen) if same_objects(&seen.found.objects, objects) => {
                 seen.at_ms = began;
+                if instance.sight.suspicion.take().is_some() {
+                    self.telling.dirty.insert(version);
+                }
                 if renewed {
                     self.watch.renewed.insert(version);
                 }
@@ -305,7 +307,9 @@ impl Machine {
             None if objects.is_empty() && instance.intent.want == Want::Destroyed => {
                 self.believe(began, version, Found::default());
             }
-            Some(_) | None if instance.intent.object.is_exactly(objects.iter()) => {
+            Some(_) | None
+                if !is_suspected && instance.intent.object.is_exactly(objects.iter()) =>
+            {
                 self.queue.push(Lane::Recheck, Task::Survey(version));
             }
             Some(_) | None => self.queue.push(Lane::Recheck, Task::Recheck(version)),

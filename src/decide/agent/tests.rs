@@ -1,5 +1,6 @@
 //! The agent's machine beside a tiny token: cases, crashes at every output, and random walks.
 
+mod belief;
 mod crash;
 mod intents;
 mod looks;
