@@ -20,6 +20,9 @@ use crate::model::template::OnExpiry;
 /// Between looks at the clock: midnight is met by no more than this, however the clock was set meanwhile.
 const TICK: Duration = Duration::from_secs(2);
 
+/// The same after something was refused: what is refused late costs an internal keystore a key each time.
+const TICK_REFUSED: Duration = Duration::from_secs(15);
+
 /// Keys that are read at once.
 const KEYS_MAX: u32 = 200;
 
@@ -55,15 +58,21 @@ pub async fn run(ops: std::sync::Arc<Ops>, stop: CancellationToken) {
             );
             was_steady = is_steady;
         }
+        let mut pause = TICK;
         if is_steady {
             match ops.schedule_pass().await {
-                Ok(passed) => tell(passed, &mut told),
+                Ok(passed) => {
+                    if !passed.refused.is_empty() {
+                        pause = TICK_REFUSED;
+                    }
+                    tell(passed, &mut told);
+                }
                 Err(error) => tracing::warn!(%error, "cannot read what is due"),
             }
         }
         tokio::select! {
             () = stop.cancelled() => return,
-            () = tokio::time::sleep(TICK) => {}
+            () = tokio::time::sleep(pause) => {}
         }
     }
 }

@@ -548,3 +548,36 @@ async fn whoever_is_slower_finds_it_managed_or_joins() {
         assert_eq!(phase(&house.settled(id).await), "in_step 2/2");
     }
 }
+
+#[tokio::test]
+async fn an_adopted_key_is_rotated_to_one_of_ours() {
+    let house = House::furnished().await;
+    house.strays("a", &[secret(7, "legacy", "old")]);
+    house.strays("b", &[secret(8, "legacy", "old")]);
+    let key = house.adopted("a", &by_id(7)).await;
+    let id = key.key.id;
+    house.ops.key_rotate(&on(&key), id).await.unwrap();
+    let view = house.settled(id).await;
+    assert_eq!(
+        (view.key.version_number, phase(&view)),
+        (2, "in_step 1/1".to_owned())
+    );
+    assert_eq!(view.copies.held, 1, "ours is in the repository");
+    let label = |view: &KeyView, place: usize| {
+        let (_, row) = view.all_rows().nth(place).unwrap();
+        let object = row.instance.as_ref().unwrap().intent.object.clone();
+        (object.label, object.cka_id.len())
+    };
+    assert_eq!(label(&view, 0), ("legacy-v2".to_owned(), 16));
+    assert_eq!(label(&view, 1), ("legacy".to_owned(), 1), "as it was found");
+    // What was made elsewhere stays where it is; the new version goes where the key is wanted.
+    let c = house.id("c").await;
+    house.ops.key_assign(&on(&view), id, c).await.unwrap();
+    let view = house.settled(id).await;
+    assert_eq!(phase(&view), "in_step 2/2");
+    let there = view.all_rows().filter(|(_, row)| row.keystore == c);
+    assert_eq!(there.map(|(version, _)| version).collect::<Vec<_>>(), [2]);
+    // The old material elsewhere is no key of its own.
+    let refused = house.adopt("b", &by_id(8)).await;
+    assert_eq!(code(refused), "other_version");
+}
