@@ -196,6 +196,10 @@ fn recovery_key(args: &RecoveryKeyArgs) -> anyhow::Result<String> {
 /// `lockstep restore`.
 fn restored(args: &RestoreArgs) -> anyhow::Result<String> {
     let config = Config::read(&args.config)?;
+    anyhow::ensure!(
+        config.store.is_none(),
+        "the store of this coordinator is PostgreSQL: restore it by the database's own tools"
+    );
     let store = config.state_dir.join(STORE);
     let (kept, made_at) = restore::restore(&args.from, &args.key, &store, clock::unix_ms())?;
     let made = made_at.map_or_else(String::new, |at| {

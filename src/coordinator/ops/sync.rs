@@ -146,8 +146,12 @@ impl Ops {
         let is_mended = differences(instance, &live, &terms, self.now(), late_after_ms)
             .iter()
             .any(|one| one.weight == Weight::Warning && one.healed_by == HealedBy::Sync);
+        // Of a keystore that nobody hears, what is wanted is sent when it is back. A new number for it would only let an old
+        // store overtake, sync by sync, the later word that the agent has.
+        let is_blind =
+            matches!(status, Status::Unknown { .. }) && instance.intent.want == Want::Active;
         let differs = !matches!(status, Status::InSync(_)) && owes(instance, &status);
-        Ok(differs || is_mended)
+        Ok((differs && !is_blind) || is_mended)
     }
 
     /// Has every keystore of the key looked at now, and answers with what was seen.

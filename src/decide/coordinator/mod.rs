@@ -173,6 +173,7 @@ impl Machine {
             } => {
                 self.material(at, version, generation, envelope, out);
             }
+            Input::Gather(gathers) if gathers == self.gathers => {}
             Input::Gather(gathers) => {
                 self.gathers = gathers;
                 self.pass(at, out);

@@ -532,6 +532,9 @@ fn while_the_store_may_be_old_only_what_restricts_is_sent() {
         &["intent 3 2 destroyed", "intent 2 2 deactivated"],
     );
     check(&play.step(Input::Gather(false)), &["fetch 1"]);
+    play.now_ms += 120_000;
+    check(&play.step(Input::Gather(false)), &[]);
+    play.now_ms -= 120_000;
     // Material that was asked for before does not enable anything either.
     play.step(Input::Gather(true));
     let had = play.step(Input::Material {

@@ -305,3 +305,26 @@ async fn drift_is_told_synced_and_leaves_the_etag() {
         })
     ));
 }
+
+/// An agent that is away may know of a later word than an old store has: no number of syncs may overtake it.
+#[tokio::test]
+async fn a_sync_gives_no_new_number_to_what_enables_where_nobody_hears_the_agent() {
+    let house = House::furnished().await;
+    let active = house.active("K").await;
+    house.agents.cut("a");
+    for _ in 0..2 {
+        let view = house.settled(active.key.id).await;
+        house.ops.key_sync(&on(&view), active.key.id).await.unwrap();
+    }
+    let generation = async || {
+        let view = house.settled(active.key.id).await;
+        let instance = row(&view, "a").instance.as_ref().unwrap();
+        instance.intent.generation.0
+    };
+    assert_eq!(generation().await, 1);
+    let view = house.settled(active.key.id).await;
+    let view = house.act(&view, Action::Deactivate).await.unwrap();
+    assert_eq!(generation().await, 2);
+    house.ops.key_sync(&on(&view), active.key.id).await.unwrap();
+    assert_eq!(generation().await, 3, "what restricts is pushed again");
+}
