@@ -490,9 +490,9 @@ const fn healed(reason: Reason) -> HealedBy {
         | Reason::DestroyedKeyPresent
         | Reason::RemovedTargetActive
         | Reason::StrategyOutdated
-        | Reason::Failed
-        | Reason::Diverged => HealedBy::Sync,
-        Reason::IdChanged
+        | Reason::Failed => HealedBy::Sync,
+        Reason::Diverged
+        | Reason::IdChanged
         | Reason::LabelTaken
         | Reason::WrongKey
         | Reason::ProtectionWeakened

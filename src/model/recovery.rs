@@ -43,8 +43,8 @@ pub enum Evidence {
         /// The number in the store.
         stored: Generation,
     },
-    /// The agent keeps a key that the store does not know.
-    #[error("the agent keeps a key that the store does not know")]
+    /// The agent keeps a key that the store does not know to be there.
+    #[error("the agent keeps a key that the store does not know to be there")]
     Stranger {
         /// Which agent.
         keystore: KeystoreId,

@@ -7,6 +7,7 @@ use crate::clock::Monotonic;
 use crate::coordinator::ops::Ops;
 use crate::coordinator::ops::access::Call;
 use crate::coordinator::ops::errors::OpsError;
+use crate::coordinator::ops::fleet::LiveKeystore;
 use crate::coordinator::ops::keys::KeyView;
 use crate::decide::difference::differences;
 use crate::decide::found::findings_of;
@@ -212,24 +213,32 @@ impl Ops {
     /// A target of a pre-active key: nothing of it may be there.
     fn row_without(&self, record: &KeystoreRecord, version: KeyVersionId) -> InKeystore {
         let live = self.fleet.live_keystore(record.id);
-        let is_blind =
-            live.connection != Connection::Live || !matches!(live.health, Some(Health::Ok));
         let is_there = live
             .unmanaged
             .iter()
             .any(|facts| facts.cka_id == version.uuid().as_bytes());
-        let (status, seen, uko_status, sync_flag, sync_detail) = if is_blind {
-            let why = match (&live.connection, &live.health) {
-                (Connection::Never { why } | Connection::Down { why, .. }, _) => why.clone(),
-                (Connection::CatchingUp | Connection::Live, Some(health)) => health.to_string(),
-                (Connection::CatchingUp | Connection::Live, None) => "not told yet".to_owned(),
-            };
+        // An old store calls a key pre-active that was given out since.
+        let strangers = self.fleet.strangers(record.id);
+        let kept = strangers.iter().find(|report| report.version == version);
+        let (status, seen, uko_status, sync_flag, sync_detail) = if let Some(why) = blind(&live) {
             (
                 Status::Unknown { why },
                 Seen::Unknown,
                 UkoStatus::Unknown,
                 SyncFlag::Error,
                 SyncDetail::ConnectionError,
+            )
+        } else if let Some(applied) = kept.and_then(|report| report.applied) {
+            let seen = match applied.want {
+                Want::Active => Seen::Active,
+                Want::Deactivated | Want::Destroyed => Seen::NotActive,
+            };
+            (
+                Status::Diverged,
+                seen,
+                UkoStatus::Error,
+                SyncFlag::Error,
+                SyncDetail::PreActiveIsPresent,
             )
         } else if is_there {
             (
@@ -356,5 +365,15 @@ impl Directory {
         let terms = ops.terms(record).await?;
         self.terms.insert(record.id, terms.clone());
         Ok(terms)
+    }
+}
+
+/// Why nothing can be said of a keystore's token.
+fn blind(live: &LiveKeystore) -> Option<String> {
+    match (&live.connection, &live.health) {
+        (Connection::Live, Some(Health::Ok)) => None,
+        (Connection::Never { why } | Connection::Down { why, .. }, _) => Some(why.clone()),
+        (Connection::CatchingUp | Connection::Live, Some(health)) => Some(health.to_string()),
+        (Connection::CatchingUp | Connection::Live, None) => Some("not told yet".to_owned()),
     }
 }

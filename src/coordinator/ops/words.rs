@@ -87,6 +87,9 @@ impl Observed {
             HealedBy::Operator if self.difference.reason == Reason::StrategyOutdated => Some(
                 "the repository could not bring it back: let it be flags or copy there, or destroy the key",
             ),
+            HealedBy::Operator if self.difference.reason == Reason::Diverged => {
+                Some("lockstep recover shows what the agents know better, and goes on")
+            }
             HealedBy::Sync => Some("sync puts it right"),
             HealedBy::Operator => Some("a person must look at the token"),
             HealedBy::Waiting => None,

@@ -504,7 +504,7 @@ fn what_an_agent_knows_better_is_told_once_in_each_session() {
     let told = [
         "evidence: the agent holds generation 3, deactivated, and the store generation 2",
         "evidence: the agent holds generation 2, deactivated, and the store generation 2",
-        "evidence: the agent keeps a key that the store does not know",
+        "evidence: the agent keeps a key that the store does not know to be there",
     ];
     check(&play.up(UpBody::Reports(known.to_vec())), &told);
     check(&play.up(UpBody::Reports(known.to_vec())), &[]);

@@ -20,8 +20,8 @@ const ACKNOWLEDGED: Kind = Kind {
     invariant: Some(Invariant::AcknowledgedKept),
     verdict: Verdict::Violated,
     meaning: "Something that was acknowledged is not in the store: it was restored from an older backup, or damaged.",
-    advice: "Change no key before you know which. Compare with the newest backup; where an agent is ahead, sync the key after \
-             its owner said what it should be.",
+    advice: "Change no key before you know which. Where an agent is ahead, `lockstep recover` shows what each key \
+             would become.",
 };
 
 const INTENT_FIRST: Kind = Kind {
