@@ -1,5 +1,5 @@
-//! The child's side. The main thread owns the token and makes every call to it; a second one only reads the pipe, so that
-//! it notices when the parent is gone while a call is under way.
+//! The child's side. The main thread owns the token, reads the jobs and makes every call; a second one only watches the
+//! pipe's other end, so that it notices when the parent is gone while a call is under way.
 
 use std::ffi::CStr;
 use std::fs::File;
@@ -8,9 +8,10 @@ use std::os::fd::OwnedFd;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::time::Duration;
 
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::io::Errno;
 use rustix::process::{DumpableBehavior, Resource, Rlimit};
 use tokio::signal::unix::SignalKind;
 
@@ -54,8 +55,8 @@ enum ChildError {
     NoSetup,
 }
 
-impl From<rustix::io::Errno> for ChildError {
-    fn from(errno: rustix::io::Errno) -> Self {
+impl From<Errno> for ChildError {
+    fn from(errno: Errno) -> Self {
         Self::System(errno.into())
     }
 }
@@ -76,16 +77,16 @@ fn run(
         None => return Ok(ExitCode::SUCCESS),
     };
     let orphaned = Arc::new(AtomicBool::new(false));
-    let (sender, jobs) = sync_channel(1);
     let flag = Arc::clone(&orphaned);
+    let other_end = requests.try_clone().map_err(ChildError::System)?;
     let _detached = std::thread::Builder::new()
-        .name("pipe".to_owned())
-        .spawn(move || read_requests(requests, &sender, &flag))
+        .name("parent".to_owned())
+        .spawn(move || watch_parent(&other_end, &flag))
         .map_err(ChildError::System)?;
     match open(setup) {
         Ok(keystore) => {
             frame::write(&mut answers, &Answer::Opened)?;
-            serve(keystore, &jobs, &orphaned, answers)
+            serve(keystore, requests, &orphaned, answers)
         }
         Err(failure) => {
             tracing::warn!(%failure, "the token was not opened");
@@ -98,16 +99,18 @@ fn run(
 /// Does jobs, in this very thread, until there are no more.
 fn serve(
     mut keystore: Box<dyn Keystore>,
-    jobs: &Receiver<Result<Request, FrameError>>,
+    requests: File,
     orphaned: &AtomicBool,
     mut answers: File,
 ) -> Result<ExitCode, ChildError> {
-    while let Ok(request) = jobs.recv() {
+    // One read for a short request. The setup was read without: its PIN would stay in the buffer.
+    let mut requests = BufReader::new(requests);
+    while let Some(request) = frame::read(&mut requests)? {
         // Nobody would learn what it did.
         if orphaned.load(Ordering::SeqCst) {
             break;
         }
-        let Request::Job { id, job } = request? else {
+        let Request::Job { id, job } = request else {
             return Err(ChildError::NoSetup);
         };
         let outcome = keystore.perform(&job);
@@ -120,29 +123,16 @@ fn serve(
     Ok(ExitCode::SUCCESS)
 }
 
-fn read_requests(
-    requests: File,
-    jobs: &SyncSender<Result<Request, FrameError>>,
-    orphaned: &AtomicBool,
-) {
-    // One read for a short request. The setup was read without: its PIN would stay in the buffer.
-    let mut requests = BufReader::new(requests);
-    while let Some(request) = frame::read(&mut requests).transpose() {
-        let garbled = request.is_err();
-        if jobs.send(request).is_err() || garbled {
-            return;
-        }
-    }
+/// Waits until nobody holds the other end of the pipe; then the main thread ends after the call under way, or this one ends
+/// the process.
+fn watch_parent(requests: &File, orphaned: &AtomicBool) {
+    // No events are asked for: poll(2) tells of the hang-up all the same, and of nothing else.
+    let mut pipe = [PollFd::new(requests, PollFlags::empty())];
+    while poll(&mut pipe, None) == Err(Errno::INTR) {}
     orphaned.store(true, Ordering::SeqCst);
-    // Nothing is sent any more, so the main thread ends after the call under way; the sender goes with this thread.
-    let watchdog = std::thread::Builder::new().spawn(|| {
-        std::thread::sleep(ORPHAN_GRACE);
-        tracing::error!("a call did not end after the parent was gone; aborting");
-        std::process::abort();
-    });
-    if watchdog.is_err() {
-        std::process::abort();
-    }
+    std::thread::sleep(ORPHAN_GRACE);
+    tracing::error!("a call did not end after the parent was gone; aborting");
+    std::process::abort();
 }
 
 /// No core dumps and no debuggers: the PIN is in this process, and the vendor's library may hold keys.
