@@ -142,6 +142,11 @@ impl Bare {
         handles.len()
     }
 
+    /// Finds a key on the first token.
+    pub fn find(&self, number: usize) {
+        find_key(&self.sessions[0], number);
+    }
+
     /// Nothing on that token has the key's id or its label.
     pub fn look(&self, token: usize, number: usize) {
         for name in [

@@ -1,8 +1,9 @@
 //! How soon a token is served again after its module host was killed, beside the token's own start.
 //!
 //! The time begins with the SIGKILL and ends with the first answer to a job that is asked over and over: a job that was in
-//! the host, or on its way, has an unknown outcome and is no answer. The baseline is a bare program, timed inside it from
-//! loading the module to the login: what nobody can save.
+//! the host, or on its way, has an unknown outcome and is no answer. The baselines are those of a bare program, timed inside
+//! it from loading the module on: to the login, what nobody can save; and to the first key that it finds, what the answer
+//! needs at least.
 
 use lockstep::clock::Monotonic;
 use lockstep::keystore::host::handle::HostHandle;
@@ -40,25 +41,30 @@ pub fn run(keys: usize) {
     let title = format!("(f) kill -9 of the module host of a token of {keys} keys");
     let mut table = Table::new(&title, "ms");
     let bare = table.row("bare program: load, C_Initialize, session, login", None);
-    let ours = table.row("kill -9 to the next answer (Inspect of a key)", Some(bare));
+    let found = table.row("bare program: the same, and find a key by its id", None);
+    let ours = table.row("kill -9 to the next answer (Inspect of a key)", Some(found));
     let most = table.row("wanted beyond the token's own start: at most", None);
     let beyond = table.row("beyond the token's own start, pair by pair", Some(most));
     table.note(most, BEYOND_MAX_MS);
     let runtime = Runtime::new().unwrap();
     let _inside = runtime.enter();
     for _ in 0..RUNS {
-        let start_ms = started(&token);
+        let [start_ms, found_ms] = started(&token);
         let back_ms = killed(&runtime, &token);
         table.note(bare, start_ms);
+        table.note(found, found_ms);
         table.note(ours, back_ms);
         table.note(beyond, back_ms - start_ms);
     }
     table.print();
 }
 
-fn started(token: &Token) -> f64 {
+/// Milliseconds of a bare program to its login, and to the first key.
+fn started(token: &Token) -> [f64; 2] {
     let out = tokens::command(BARE, std::slice::from_ref(token)).output();
-    said(&out.unwrap()).parse().unwrap()
+    let text = said(&out.unwrap());
+    let (login, found) = text.split_once(' ').unwrap();
+    [login, found].map(|ms| ms.parse().unwrap())
 }
 
 /// Kills a host that is at its work; gives the milliseconds until there is an answer again.
@@ -102,11 +108,15 @@ pub fn make(words: &[String]) {
     bare.close();
 }
 
-/// Loads and logs in; prints the milliseconds that took.
+/// Loads, logs in and finds a key; prints after how many milliseconds it had done the last two.
 pub fn bare(words: &[String]) {
     let (module, told) = tokens::told(words);
     let start = Monotonic::now();
     let bare = Bare::open(&module, &told);
-    println!("{}", start.elapsed().as_secs_f64() * 1000.0);
+    let login = start.elapsed();
+    bare.find(0);
+    let found = start.elapsed();
+    let [login, found] = [login, found].map(|took| took.as_secs_f64() * 1000.0);
+    println!("{login} {found}");
     bare.close();
 }

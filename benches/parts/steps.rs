@@ -1,7 +1,8 @@
 //! Steps through the module host against the same steps in this process: what the child process and its pipe cost.
 //!
 //! Two tokens of equal content, since SoftHSM2 loses objects when two processes write to one. Both sides do the same jobs
-//! in turns, a batch each; the host is asked from a task of the runtime, as the agent's driver does.
+//! in turns, one each, so that whatever else the machine does meets both; the host is asked from a task of the runtime, as
+//! the agent's driver does.
 
 use lockstep::clock::Monotonic;
 use lockstep::keystore::Keystore as _;
@@ -25,10 +26,10 @@ pub const INSIDE: &str = "steps-inside";
 /// Wanted: a step through the host takes at most so many times as long.
 const TIMES_MAX: f64 = 1.1;
 
-/// Batches of each kind.
-const ROUNDS: usize = 15;
-/// Jobs of a batch.
-const BATCH: usize = 10;
+/// How often each kind is done to each key.
+const ROUNDS: usize = 20;
+/// Keys that are activated, deactivated and inspected.
+const CHANGED: usize = 10;
 
 /// Prints the tables for tokens with so many keys.
 pub fn run(keys: usize) {
@@ -44,7 +45,7 @@ pub fn run(keys: usize) {
 /// The part that loads the module.
 pub fn inside(words: &[String]) {
     let (module, told) = tokens::told(words);
-    let keys = tokens::keys().max(BATCH);
+    let keys = tokens::keys().max(CHANGED);
     let runtime = Runtime::new().unwrap();
     let entered = runtime.enter();
     let mut maker = Maker::open(&module, &told[0]);
@@ -57,35 +58,24 @@ pub fn inside(words: &[String]) {
     let [here, there] = pair.both(&material::PREPARE).map(material::transport);
     let born: Vec<Generated> = (0..keys).map(|number| maker.generate(number)).collect();
     let mut figures = Figures::new(keys);
-    let mut installs = born.iter().enumerate();
-    loop {
-        let jobs: Vec<[TokenJob; 2]> = installs
-            .by_ref()
-            .take(BATCH)
-            .map(|(number, born)| {
-                [&here, &there].map(|transport| {
-                    material::install(number, born, maker.envelope(born, transport))
-                })
-            })
-            .collect();
-        if jobs.is_empty() {
-            break;
-        }
+    for (number, born) in born.iter().enumerate() {
+        let jobs = [&here, &there]
+            .map(|transport| material::install(number, born, maker.envelope(born, transport)));
         figures.note("install", &mut pair, jobs);
     }
     let mut objects: Vec<[Vec<ObjectFacts>; 2]> = Vec::new();
-    for number in 0..BATCH {
+    for number in 0..CHANGED {
         objects.push(pair.both(&TokenJob::Inspect(plan(number))).map(facts));
     }
     for _ in 0..ROUNDS {
-        for (what, active) in [("activate", true), ("deactivate", false)] {
-            let jobs = objects.iter().enumerate().map(|(number, hints)| {
-                [0, 1].map(|side| change(number, &born[number], active, &hints[side]))
-            });
-            figures.note(what, &mut pair, jobs.collect());
+        for (number, hints) in objects.iter().enumerate() {
+            for (what, active) in [("activate", true), ("deactivate", false)] {
+                let jobs = [0, 1].map(|side| change(number, &born[number], active, &hints[side]));
+                figures.note(what, &mut pair, jobs);
+            }
+            let looks = [(); 2].map(|()| TokenJob::Inspect(plan(number)));
+            figures.note("inspect", &mut pair, looks);
         }
-        let looks = (0..BATCH).map(|number| [(); 2].map(|()| TokenJob::Inspect(plan(number))));
-        figures.note("inspect", &mut pair, looks.collect());
     }
     figures.print();
     tokens::stop(&runtime, &pair.there);
@@ -129,24 +119,20 @@ impl Pair<'_> {
         [here, tokens::ask(self.runtime, &self.there, job.clone())]
     }
 
-    /// Does the jobs in this process; gives the seconds.
-    fn here(&mut self, jobs: Vec<TokenJob>) -> f64 {
+    /// Does the job in this process; gives the seconds.
+    fn here(&mut self, job: &TokenJob) -> f64 {
         let start = Monotonic::now();
-        for job in jobs {
-            check(tokens::done(self.here.perform(&job)));
-        }
+        check(tokens::done(self.here.perform(job)));
         start.elapsed().as_secs_f64()
     }
 
-    /// Does the jobs through the host; gives the seconds.
-    fn there(&self, jobs: Vec<TokenJob>) -> f64 {
+    /// Does the job through the host; gives the seconds.
+    fn there(&self, job: TokenJob) -> f64 {
         let host = self.there.clone();
         let task = self.runtime.spawn(async move {
             let start = Monotonic::now();
-            for job in jobs {
-                let limit = deadline(&job);
-                check(tokens::done(host.perform(job, limit).await));
-            }
+            let limit = deadline(&job);
+            check(tokens::done(host.perform(job, limit).await));
             start.elapsed().as_secs_f64()
         });
         self.runtime.block_on(task).unwrap()
@@ -164,14 +150,14 @@ fn check(answer: TokenAnswer) {
 
 const KINDS: [&str; 4] = ["install", "activate", "deactivate", "inspect"];
 
-/// Jobs per second on both sides, and how the two compare batch by batch.
+/// Jobs per second on both sides, and how the two compare job by job.
 struct Figures {
     speeds: Table,
     /// Of each kind: here, there.
     rows: [(usize, usize); 4],
     pairs: Table,
     most: usize,
-    batches: usize,
+    pairs_done: usize,
 }
 
 impl Figures {
@@ -183,7 +169,7 @@ impl Figures {
             let name = format!("{kind}: through the module host");
             (here, speeds.row(&name, Some(here)))
         });
-        let title = format!("(e) {keys} keys: module host against in-process, batch by batch");
+        let title = format!("(e) {keys} keys: module host against in-process, job by job");
         let mut pairs = Table::new(&title, "times as long");
         let most = pairs.row("wanted: at most", None);
         pairs.note(most, TIMES_MAX);
@@ -195,30 +181,24 @@ impl Figures {
             rows,
             pairs,
             most,
-            batches: 0,
+            pairs_done: 0,
         }
     }
 
-    /// Does a batch on both sides, in the other order each time.
-    fn note(&mut self, kind: &str, pair: &mut Pair<'_>, jobs: Vec<[TokenJob; 2]>) {
-        let count = jobs.len() as f64;
-        let (mut for_here, mut for_there) = (Vec::new(), Vec::new());
-        for [here, there] in jobs {
-            for_here.push(here);
-            for_there.push(there);
-        }
-        self.batches += 1;
-        let (here, there) = if self.batches.is_multiple_of(2) {
-            let here = pair.here(for_here);
+    /// Does a job on both sides, in the other order each time.
+    fn note(&mut self, kind: &str, pair: &mut Pair<'_>, [for_here, for_there]: [TokenJob; 2]) {
+        self.pairs_done += 1;
+        let (here, there) = if self.pairs_done.is_multiple_of(2) {
+            let here = pair.here(&for_here);
             (here, pair.there(for_there))
         } else {
             let there = pair.there(for_there);
-            (pair.here(for_here), there)
+            (pair.here(&for_here), there)
         };
         let number = KINDS.iter().position(|known| *known == kind).unwrap();
         let rows = self.rows[number];
-        self.speeds.note(rows.0, count / here);
-        self.speeds.note(rows.1, count / there);
+        self.speeds.note(rows.0, 1.0 / here);
+        self.speeds.note(rows.1, 1.0 / there);
         self.pairs.note(self.most + 1 + number, there / here);
     }
 
