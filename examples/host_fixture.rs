@@ -37,7 +37,7 @@ fn open(setup: Setup) -> Result<Box<dyn Keystore>, TokenFailure> {
             serial: Some(setup.serial).filter(|serial| !serial.is_empty()),
             init_args: setup.init_args,
         })?;
-        token.login(setup.pin.secret())?;
+        token.login(setup.pin.secret(), setup.unsure)?;
         return Ok(Box::new(token));
     }
     if setup.label == "crash" {

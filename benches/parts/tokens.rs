@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
 
-use lockstep::keystore::host::handle::{HostConfig, HostHandle, HostLimits, PinSource};
+use lockstep::keystore::host::handle::{HostConfig, HostHandle, HostLimits, PinSource, PinToTry};
 use lockstep::keystore::host::protocol::deadline;
 use lockstep::keystore::pkcs11::token::{Pkcs11Config, Pkcs11Token};
 use lockstep::model::job::{Inventory, Slice, TokenAnswer, TokenFailure, TokenJob, TokenOutcome};
@@ -30,13 +30,18 @@ pub fn keys() -> usize {
 struct PinFile(PathBuf);
 
 impl PinSource for PinFile {
-    fn pin(&self) -> Result<SecretString, TokenFailure> {
-        Ok(std::fs::read_to_string(&self.0).unwrap().into())
+    fn pin(&self) -> Result<PinToTry, TokenFailure> {
+        Ok(PinToTry {
+            pin: std::fs::read_to_string(&self.0).unwrap().into(),
+            unsure: false,
+        })
     }
 
     fn refused(&self, _pin: &SecretString) {
         panic!("the token refused its PIN");
     }
+
+    fn unasked(&self) {}
 
     fn taken(&self, _pin: &SecretString) {}
 }
@@ -65,7 +70,7 @@ pub fn here(module: &Path, token: &Told) -> Pkcs11Token {
         init_args: None,
     })
     .unwrap();
-    opened.login(&token.pin().into()).unwrap();
+    opened.login(&token.pin().into(), false).unwrap();
     opened
 }
 

@@ -1,11 +1,16 @@
 //! The PIN for the module host: read anew at each start, held back once the token refused it.
 
+use std::io;
+
 use secrecy::SecretString;
 
 use crate::agent::latch::PinLatch;
 use crate::agent::pin::Source;
-use crate::keystore::host::handle::PinSource;
+use crate::keystore::host::handle::{PinSource, PinToTry};
 use crate::model::job::{FailureKind, TokenFailure};
+
+/// The check that holds a PIN back, as it is told.
+const LATCH: &str = "pin_latch";
 
 /// The source of the PIN behind the latch.
 #[derive(Debug)]
@@ -23,23 +28,16 @@ impl LatchedPin {
 }
 
 impl PinSource for LatchedPin {
-    fn pin(&self) -> Result<SecretString, TokenFailure> {
+    fn pin(&self) -> Result<PinToTry, TokenFailure> {
         let read = self.source.read();
         let pin = read.map_err(|error| failure(FailureKind::Restart, "pin", chain(&error)))?;
-        match self.latch.holds(&pin) {
-            Ok(false) => Ok(pin),
-            Ok(true) => Err(failure(
-                FailureKind::WrongPin,
-                "pin_latch",
-                "the token refused this PIN before; it is not tried again until there is another one"
-                    .to_owned(),
-            )),
-            Err(error) => Err(failure(
-                FailureKind::Restart,
-                "pin_latch",
-                error.to_string(),
-            )),
+        let latch = |error: io::Error| failure(FailureKind::Restart, LATCH, error.to_string());
+        if self.latch.holds(&pin).map_err(latch)? {
+            let why = "the token refused this PIN before; it is not tried again until there is another one";
+            return Err(failure(FailureKind::WrongPin, LATCH, why.to_owned()));
         }
+        let unsure = self.latch.begin(&pin).map_err(latch)?;
+        Ok(PinToTry { pin, unsure })
     }
 
     fn refused(&self, pin: &SecretString) {
@@ -52,6 +50,12 @@ impl PinSource for LatchedPin {
                 "the token refused the PIN, and that could not be written down; do not start the agent again before the PIN \
                  is right"
             ),
+        }
+    }
+
+    fn unasked(&self) {
+        if let Err(error) = self.latch.unasked() {
+            tracing::warn!(%error, "the next try of the PIN will be taken for a second one");
         }
     }
 

@@ -365,6 +365,7 @@ fn alone() -> Alone {
         serial: String::new(),
         init_args: None,
         pin: Pin::new("1234".into()),
+        unsure: false,
     });
     frame::write(&mut requests, &setup).unwrap();
     let opened: Option<Answer> = frame::read(&mut answers).unwrap();

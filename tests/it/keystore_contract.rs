@@ -19,6 +19,7 @@ use lockstep::model::keystore::{Marker, OaepHash, Route, Wrapping};
 use lockstep::model::observed::{Found, ObjectClass};
 use lockstep::model::step::Step;
 use lockstep::model::text::hex;
+use secrecy::SecretString;
 use uuid::Uuid;
 
 use crate::support::softhsm::{SoftHsm, Token};
@@ -65,8 +66,12 @@ fn config(label: &str) -> Pkcs11Config {
 fn open(label: &str) -> Pkcs11Token {
     let mut token = Pkcs11Token::open(&config(label)).unwrap();
     let pin = std::fs::read_to_string(file(&format!("{label}.pin"))).unwrap();
-    token.login(&pin.into()).unwrap();
+    token.login(&pin.into(), false).unwrap();
     token
+}
+
+fn pin() -> SecretString {
+    std::fs::read_to_string(file("home.pin")).unwrap().into()
 }
 
 fn specs(kinds: &[(Algorithm, u32)]) -> Vec<KeySpec> {
@@ -149,9 +154,21 @@ fn a_wrong_pin_is_told_as_such() {
     let TokenOutcome::Failed(_) = token.perform(&TokenJob::Scan) else {
         panic!("a token was read without login");
     };
-    let refused = token.login(&"not the PIN".into()).unwrap_err();
+    let refused = token.login(&"not the PIN".into(), false).unwrap_err();
     assert_eq!(refused.kind, FailureKind::WrongPin, "{refused}");
     assert!(!refused.to_string().contains("not the PIN"));
+    // Not even the right one, where nobody knows how the last try of it ended and the token saw a wrong one.
+    let held = token.login(&pin(), true).unwrap_err();
+    assert_eq!(
+        (held.kind, &*held.function),
+        (FailureKind::WrongPin, "C_GetTokenInfo"),
+        "{held}"
+    );
+    token.login(&pin(), false).unwrap();
+    Pkcs11Token::open(&config("home"))
+        .unwrap()
+        .login(&pin(), true)
+        .unwrap();
 }
 
 const MARKER: Marker = Marker {

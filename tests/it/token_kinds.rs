@@ -42,7 +42,7 @@ fn open(token: &KindToken) -> Pkcs11Token {
     };
     let mut open = Pkcs11Token::open(&config).unwrap();
     let pin = std::fs::read_to_string(&token.pin_file).unwrap();
-    open.login(&pin.into()).unwrap();
+    open.login(&pin.into(), false).unwrap();
     open
 }
 

@@ -169,6 +169,7 @@ mod tests {
             serial: String::new(),
             init_args: None,
             pin: Pin::new("1234".into()),
+            unsure: false,
         }))
         .unwrap()
         .to_vec();

@@ -18,6 +18,15 @@ use crate::model::keystore::Health;
 /// deadlines make a longer queue useless.
 pub const QUEUE_JOBS_MAX: usize = 1024;
 
+/// A PIN to try.
+#[derive(Debug)]
+pub struct PinToTry {
+    /// The PIN.
+    pub pin: SecretString,
+    /// A try of this very PIN has no known end: the token may have refused it.
+    pub unsure: bool,
+}
+
 /// Where the PIN comes from, and who remembers that it was refused. Called at each start of the host, off the runtime's
 /// threads: it may read and write files.
 pub trait PinSource: Send + Sync {
@@ -25,10 +34,13 @@ pub trait PinSource: Send + Sync {
     ///
     /// # Errors
     /// Why there is none: `WrongPin` for one that was refused before, `Restart` for one that cannot be read now.
-    fn pin(&self) -> Result<SecretString, TokenFailure>;
+    fn pin(&self) -> Result<PinToTry, TokenFailure>;
 
     /// The token refused this PIN: it is never to be given again.
     fn refused(&self, pin: &SecretString);
+
+    /// The token was not asked: what [`Self::pin`] gave was not tried.
+    fn unasked(&self);
 
     /// The token took this PIN.
     fn taken(&self, pin: &SecretString);

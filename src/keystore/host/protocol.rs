@@ -31,6 +31,8 @@ pub struct Setup {
     pub init_args: Option<String>,
     /// The user PIN.
     pub pin: Pin,
+    /// A try of it has no known end ([`PinToTry`](super::handle::PinToTry)).
+    pub unsure: bool,
 }
 
 /// A user PIN: wiped when dropped, never printed, written only to the child.

@@ -8,11 +8,14 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::keystore::host::frame;
-use crate::keystore::host::handle::{HostConfig, HostState, HostStatus, not_running};
+use crate::keystore::host::handle::{HostConfig, HostState, HostStatus, PinToTry, not_running};
 use crate::keystore::host::line::{Line, LineError};
 use crate::keystore::host::protocol::{Answer, Pin, Request, Setup, writes};
 use crate::keystore::host::refused_pin::RefusedPin;
 use crate::model::job::{FailureKind, TokenAnswer, TokenFailure, TokenJob, TokenOutcome};
+
+/// The call that tries a PIN.
+const LOGIN: &str = "C_Login";
 
 /// How long a process whose pipe ended may take to exit, so that its own exit status is told and not that of our kill.
 const LAST_WORDS: Duration = Duration::from_millis(500);
@@ -179,13 +182,14 @@ impl Supervisor {
     /// Starts a host and waits until its token is open.
     async fn open(&mut self) -> Result<Line, TokenFailure> {
         self.wait_for_turn().await?;
-        let pin = self.pin().await?;
+        let PinToTry { pin, unsure } = self.pin().await?;
         let setup = frame::encode_secret(&Request::Setup(Setup {
             module: self.config.module.clone(),
             label: self.config.label.clone(),
             serial: self.config.serial.clone(),
             init_args: self.config.init_args.clone(),
             pin: Pin::new(pin.clone()),
+            unsure,
         }))
         .map_err(|error| self.fail(error.to_string()))?;
         let mut line = Line::start(&self.config)
@@ -267,14 +271,14 @@ impl Supervisor {
         }
     }
 
-    async fn pin(&mut self) -> Result<SecretString, TokenFailure> {
+    async fn pin(&mut self) -> Result<PinToTry, TokenFailure> {
         let source = Arc::clone(&self.config.pin);
         let read = tokio::task::spawn_blocking(move || source.pin()).await;
         let pin = read.unwrap_or_else(|_cancelled| Err(not_running("shutting down")));
         match pin {
-            Ok(pin) => match &self.refused_pin {
-                Some(refused) if refused.is(&pin) => Err(self.show(wrong_pin())),
-                Some(_) | None => Ok(pin),
+            Ok(to_try) => match &self.refused_pin {
+                Some(refused) if refused.is(&to_try.pin) => Err(self.show(wrong_pin())),
+                Some(_) | None => Ok(to_try),
             },
             Err(failure) => Err(self.show(failure)),
         }
@@ -310,6 +314,15 @@ impl Supervisor {
             }
             // The next try waits for another PIN, not for a time.
             return self.show(failure);
+        }
+        if failure.function != LOGIN {
+            let source = Arc::clone(&self.config.pin);
+            if tokio::task::spawn_blocking(move || source.unasked())
+                .await
+                .is_err()
+            {
+                tracing::error!("the source of the PIN failed");
+            }
         }
         self.count_failure();
         self.show(failure)

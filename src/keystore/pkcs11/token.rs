@@ -62,17 +62,25 @@ impl Pkcs11Token {
         })
     }
 
-    /// Logs in, with one try: a token that has one try left, or none, is not asked.
+    /// Logs in, with one try: a token that has one try left, or none, is not asked. Nor is one that saw a wrong PIN since the
+    /// last login where a try of this PIN is `unsure`, so has no known end. A token that does not tell of wrong PINs is tried.
     ///
     /// # Errors
     /// `WrongPin` or `PinLocked`: do not come again before the PIN was changed. Else what the module said.
-    pub fn login(&mut self, pin: &SecretString) -> Result<(), TokenFailure> {
+    pub fn login(&mut self, pin: &SecretString, unsure: bool) -> Result<(), TokenFailure> {
         let flags = self.module.token_info(self.slot)?.flags;
         if flags & (sys::CKF_USER_PIN_LOCKED | sys::CKF_USER_PIN_FINAL_TRY) != 0 {
             return Err(failure(
                 FailureKind::PinLocked,
                 "C_GetTokenInfo",
                 "the PIN is locked or has one try left",
+            ));
+        }
+        if unsure && flags & sys::CKF_USER_PIN_COUNT_LOW != 0 {
+            return Err(failure(
+                FailureKind::WrongPin,
+                "C_GetTokenInfo",
+                "the last try of this PIN was cut off, and the token was given a wrong PIN since its last login",
             ));
         }
         if flags & sys::CKF_USER_PIN_INITIALIZED == 0 {

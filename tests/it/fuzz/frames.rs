@@ -151,6 +151,7 @@ fn requests() -> Vec<Vec<u8>> {
         serial: "0815".to_owned(),
         init_args: Some("configdir='sql:/x'".to_owned()),
         pin: Pin::new("1234".into()),
+        unsure: false,
     });
     let generate = TokenJob::Generate {
         version: KeyVersionId::from_uuid(Uuid::from_u128(3)),

@@ -142,7 +142,7 @@ fn perform(bytes: &[u8]) -> Option<TokenOutcome> {
         init_args: Some(hex(tape)),
     })
     .ok()?;
-    token.login(&"1234".into()).ok()?;
+    token.login(&"1234".into(), false).ok()?;
     Some(token.perform(&job))
 }
 

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::sync::Mutex;
 
-use lockstep::keystore::host::handle::PinSource;
+use lockstep::keystore::host::handle::{PinSource, PinToTry};
 use lockstep::model::job::TokenFailure;
 use secrecy::{ExposeSecret as _, SecretString};
 
@@ -41,13 +41,18 @@ impl TestPin {
 }
 
 impl PinSource for TestPin {
-    fn pin(&self) -> Result<SecretString, TokenFailure> {
-        Ok(self.pin.lock().unwrap().as_str().into())
+    fn pin(&self) -> Result<PinToTry, TokenFailure> {
+        Ok(PinToTry {
+            pin: self.pin.lock().unwrap().as_str().into(),
+            unsure: false,
+        })
     }
 
     fn refused(&self, pin: &SecretString) {
         self.say("refused", pin);
     }
+
+    fn unasked(&self) {}
 
     fn taken(&self, pin: &SecretString) {
         self.say("taken", pin);

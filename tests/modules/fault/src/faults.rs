@@ -169,6 +169,10 @@ fn strike(
             call();
             code()
         }
+        "abortafter" => {
+            call();
+            std::process::abort()
+        }
         "okwithout" => CKR_OK,
         _ => {
             let rv = call();

@@ -12,6 +12,7 @@
 //! |---|---|
 //! | `hang` | the call waits until the line is gone, then goes on |
 //! | `segv`, `abort` | the process dies |
+//! | `abortafter` | the effect, then the process dies |
 //! | `delay MS` | the call begins later |
 //! | `rv CODE` | an error, without effect |
 //! | `rvafter CODE` | the effect, then an error |
