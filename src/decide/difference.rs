@@ -498,6 +498,7 @@ const fn healed(reason: Reason) -> HealedBy {
         | Reason::ProtectionWeakened
         | Reason::Duplicated
         | Reason::CapabilityLost
+        | Reason::TokenRestored
         | Reason::TokenUnavailable => HealedBy::Operator,
         Reason::Suspected
         | Reason::Unproved

@@ -11,6 +11,7 @@ pub mod agent;
 pub mod check;
 pub mod coordinator;
 pub mod difference;
+pub mod drift;
 pub mod effects;
 pub mod found;
 pub mod recovery;

@@ -41,6 +41,8 @@ pub enum Reason {
     StrategyOutdated,
     /// Its token could do something once that it rests on, and cannot any more.
     CapabilityLost,
+    /// Of a keystore: so much on its token is as it was once that it looks like an older image of itself.
+    TokenRestored,
     /// One look missed it; a second one decides.
     Suspected,
     /// The fingerprint could not be had, so nothing is claimed.
@@ -80,6 +82,7 @@ impl Reason {
             Self::RemovedTargetActive => "removed_target_active",
             Self::StrategyOutdated => "strategy_outdated",
             Self::CapabilityLost => "capability_lost",
+            Self::TokenRestored => "token_restored",
             Self::Suspected => "suspected",
             Self::Unproved => "unproved",
             Self::Pending => "pending",

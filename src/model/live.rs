@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::model::capabilities::Strategy;
 use crate::model::difference::Reason;
-use crate::model::ids::Generation;
+use crate::model::ids::{Generation, KeyVersionId};
 use crate::model::keystore::Health;
 use crate::model::protocol::{Description, Refusal, Report};
 use crate::model::vault::UnixMs;
@@ -55,6 +55,15 @@ pub struct Live {
     pub material_failure: Option<String>,
     /// Since when each difference has been there.
     pub since: Vec<(Reason, UnixMs)>,
+}
+
+/// Which instances of a keystore the live session tells something of.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Differing {
+    /// How many instances there are on it, or should be.
+    pub of: usize,
+    /// Those with differences, and their reasons.
+    pub instances: Vec<(KeyVersionId, Vec<Reason>)>,
 }
 
 /// What is demanded of keys on a keystore now, and what its token can do: the input of `decide::status` beside [`Live`].

@@ -42,6 +42,41 @@ impl Stamps {
     }
 }
 
+/// What is done by itself about what somebody else changed on a token (promises R12). Only what a sync would put right, and
+/// never a destroyed key that is back, other material, or a token that looks like an older image of itself.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum DriftPolicy {
+    /// It is told; people sync.
+    #[default]
+    Report,
+    /// What became too permissive is put right at once.
+    Restrict,
+    /// All of it is.
+    Enforce,
+}
+
+impl DriftPolicy {
+    /// All, in the order of how much they do.
+    pub const ALL: [Self; 3] = [Self::Report, Self::Restrict, Self::Enforce];
+
+    /// The name in API, CLI and pages.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Report => "report",
+            Self::Restrict => "restrict",
+            Self::Enforce => "enforce",
+        }
+    }
+
+    /// The policy of that name.
+    #[must_use]
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|policy| policy.name() == name)
+    }
+}
+
 /// A vault's `destruction_hold` that holds nothing.
 pub const NO_HOLD: &str = "P0D";
 
@@ -67,6 +102,9 @@ pub struct Vault {
     /// ISO 8601 period in days for which a destroyed key is only disabled and can be brought back, `P0D` (not at all) to `P90D`.
     #[serde(default = "no_hold")]
     pub destruction_hold: String,
+    /// What is done about drift.
+    #[serde(default)]
+    pub drift_policy: DriftPolicy,
     /// The ETag.
     pub revision: Revision,
     /// Who and when.

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::model::capabilities::Strategy;
+use crate::model::vault::DriftPolicy;
 use crate::rest::list::{PageInfo, RecordStamps};
 
 /// POST /api/v4/vaults
@@ -27,6 +28,9 @@ pub struct VaultCreate {
     /// How long a destroyed key is only disabled and can be brought back, `P0D` (not at all) to `P90D`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub destruction_hold: Option<String>,
+    /// What is done about what somebody else changed on a token: `report`, `restrict` or `enforce`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub drift_policy: Option<DriftPolicy>,
 }
 
 /// PATCH /api/v4/vaults/{id}: what is left out stays.
@@ -52,6 +56,9 @@ pub struct VaultPatch {
     /// How long a destroyed key is only disabled and can be brought back, `P0D` (not at all) to `P90D`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub destruction_hold: Option<String>,
+    /// What is done about what somebody else changed on a token: `report`, `restrict` or `enforce`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub drift_policy: Option<DriftPolicy>,
 }
 
 /// A vault.
@@ -75,6 +82,9 @@ pub struct Vault {
     /// How long a destroyed key is only disabled and can be brought back.
     #[serde(default)]
     pub destruction_hold: String,
+    /// What is done about what somebody else changed on a token.
+    #[serde(default)]
+    pub drift_policy: DriftPolicy,
     /// Managed keys in it, destroyed ones too.
     pub keys_count: u64,
     /// Templates in it.

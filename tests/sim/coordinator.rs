@@ -16,7 +16,7 @@ use lockstep::model::key::{Algorithm, DeactivatedUsage, KeySpec};
 use lockstep::model::keystore::{KeystoreRecord, TokenInfo};
 use lockstep::model::lifecycle::ManagedState;
 use lockstep::model::template::{KeyTemplate, OnExpiry};
-use lockstep::model::vault::{NO_HOLD, Stamps, UnixMs, Vault};
+use lockstep::model::vault::{DriftPolicy, NO_HOLD, Stamps, UnixMs, Vault};
 use uuid::Uuid;
 
 use crate::agent::Agent;
@@ -96,6 +96,7 @@ pub(crate) fn furnish(agents: &[Agent], strategy: Strategy, seed: u64) -> Arc<Sq
         strategy,
         min_copies: 1,
         destruction_hold: NO_HOLD.to_owned(),
+        drift_policy: DriftPolicy::Report,
         revision: Revision(1),
         stamps: stamps.clone(),
     })];

@@ -22,7 +22,7 @@ use lockstep::model::ids::{KeyId, KeyVersionId, KeystoreId, TemplateId, Term, Va
 use lockstep::model::kek::{KekNumber, KekRotation};
 use lockstep::model::key::{KeySpec, ManagedKey};
 use lockstep::model::keystore::KeystoreRecord;
-use lockstep::model::live::{LastSeen, Live};
+use lockstep::model::live::{Differing, LastSeen, Live};
 use lockstep::model::material::RepositoryCopy;
 use lockstep::model::observed::{Fingerprint, Proof};
 use lockstep::model::protocol::{Description, Report};
@@ -186,6 +186,15 @@ impl Fleet for SimFleet {
     fn live(&self, keystore: KeystoreId, version: KeyVersionId) -> Live {
         let desk = lock(&self.0);
         desk.keepers[&keystore].machine.live(version, desk.now)
+    }
+
+    fn differing(&self, keystore: KeystoreId) -> Differing {
+        let desk = lock(&self.0);
+        desk.keepers[&keystore].machine.differing()
+    }
+
+    fn keeps(&self, _: KeystoreId) -> bool {
+        true
     }
 
     fn description(&self, _: KeystoreId) -> Option<Arc<Description>> {

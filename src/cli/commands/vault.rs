@@ -1,6 +1,6 @@
 //! `lockstep vault`.
 
-use clap::Subcommand;
+use clap::{Args, Subcommand};
 
 use crate::cli::client::{Change, Verb};
 use crate::cli::context::Context;
@@ -8,7 +8,7 @@ use crate::cli::exit::Exit;
 use crate::cli::find::{self, vault_path};
 use crate::cli::table::fields;
 use crate::model::capabilities::Strategy;
-use crate::model::vault::NO_HOLD;
+use crate::model::vault::{DriftPolicy, NO_HOLD};
 use crate::rest::vault::{Vault, VaultCreate, VaultList, VaultPatch};
 
 /// What to do with vaults.
@@ -19,18 +19,9 @@ pub enum VaultCommand {
         /// Its name, 1 to 100 characters.
         #[arg(long)]
         name: String,
-        /// What it is for, at most 200 characters.
-        #[arg(long)]
-        description: Option<String>,
-        /// The weakest way to disable its keys: flags, copy or withdraw.
-        #[arg(long, value_parser = strategy)]
-        strategy: Option<Strategy>,
-        /// Internal keystores that must hold a key before it is first activated, 1 to 100.
-        #[arg(long)]
-        min_copies: Option<u32>,
-        /// How long a destroyed key is only disabled and can be brought back: P0D (not at all) to P90D.
-        #[arg(long)]
-        destruction_hold: Option<String>,
+        /// The rest.
+        #[command(flatten)]
+        settings: Settings,
     },
     /// List them.
     List,
@@ -46,18 +37,9 @@ pub enum VaultCommand {
         /// The new name.
         #[arg(long)]
         name: Option<String>,
-        /// The new description.
-        #[arg(long)]
-        description: Option<String>,
-        /// The weakest way to disable its keys: flags, copy or withdraw; keys follow with their next change or sync.
-        #[arg(long, value_parser = strategy)]
-        strategy: Option<Strategy>,
-        /// Internal keystores that must hold a key before it is first activated, 1 to 100.
-        #[arg(long)]
-        min_copies: Option<u32>,
-        /// How long a destroyed key is only disabled and can be brought back: P0D (not at all) to P90D.
-        #[arg(long)]
-        destruction_hold: Option<String>,
+        /// The rest.
+        #[command(flatten)]
+        settings: Settings,
     },
     /// Delete it; it must be empty.
     Delete {
@@ -66,26 +48,42 @@ pub enum VaultCommand {
     },
 }
 
+/// What is written about a vault and how its keys are treated.
+#[derive(Debug, Args)]
+pub struct Settings {
+    /// What it is for, at most 200 characters.
+    #[arg(long)]
+    description: Option<String>,
+    /// The weakest way to disable its keys: flags, copy or withdraw; keys follow with their next change or sync.
+    #[arg(long, value_parser = strategy)]
+    strategy: Option<Strategy>,
+    /// Internal keystores that must hold a key before it is first activated, 1 to 100.
+    #[arg(long)]
+    min_copies: Option<u32>,
+    /// How long a destroyed key is only disabled and can be brought back: P0D (not at all) to P90D.
+    #[arg(long)]
+    destruction_hold: Option<String>,
+    /// What is done about what somebody else changes on a token: report, restrict (what became too permissive is put right
+    /// at once) or enforce (all that a sync would put right).
+    #[arg(long, value_parser = drift)]
+    drift_policy: Option<DriftPolicy>,
+}
+
 /// Runs it.
 ///
 /// # Errors
 /// A refusal, or whatever stands in the way of asking.
 pub fn run(command: VaultCommand, context: &mut Context<'_, '_>) -> anyhow::Result<Exit> {
     match command {
-        VaultCommand::Create {
-            name,
-            description,
-            strategy,
-            min_copies,
-            destruction_hold,
-        } => {
+        VaultCommand::Create { name, settings } => {
             let body = VaultCreate {
                 name,
-                description,
+                description: settings.description,
                 recovery_key_label: None,
-                pkcs11_strategy: strategy,
-                min_copies,
-                destruction_hold,
+                pkcs11_strategy: settings.strategy,
+                min_copies: settings.min_copies,
+                destruction_hold: settings.destruction_hold,
+                drift_policy: settings.drift_policy,
             };
             let change = Change::with_body(&body)?;
             let made = context
@@ -114,19 +112,17 @@ pub fn run(command: VaultCommand, context: &mut Context<'_, '_>) -> anyhow::Resu
         VaultCommand::Update {
             vault,
             name,
-            description,
-            strategy,
-            min_copies,
-            destruction_hold,
+            settings,
         } => {
             let now = find::vault(&context.client, &vault)?;
             let body = VaultPatch {
                 name,
-                description,
+                description: settings.description,
                 recovery_key_label: None,
-                pkcs11_strategy: strategy,
-                min_copies,
-                destruction_hold,
+                pkcs11_strategy: settings.strategy,
+                min_copies: settings.min_copies,
+                destruction_hold: settings.destruction_hold,
+                drift_policy: settings.drift_policy,
             };
             let change = Change::with_body(&body)?.resting_on(&now);
             let path = vault_path(&now.value.id);
@@ -145,6 +141,10 @@ pub fn run(command: VaultCommand, context: &mut Context<'_, '_>) -> anyhow::Resu
 
 fn strategy(name: &str) -> Result<Strategy, String> {
     Strategy::from_name(name).ok_or_else(|| "flags, copy or withdraw".to_owned())
+}
+
+fn drift(name: &str) -> Result<DriftPolicy, String> {
+    DriftPolicy::from_name(name).ok_or_else(|| "report, restrict or enforce".to_owned())
 }
 
 /// Nothing where nothing is demanded.
@@ -184,6 +184,15 @@ fn hold(vault: &Vault) -> String {
         .unwrap_or_default()
 }
 
+/// Nothing where people see to it.
+fn drift_text(policy: DriftPolicy) -> String {
+    match policy {
+        DriftPolicy::Report => String::new(),
+        DriftPolicy::Restrict => "restrict: what became too permissive is put right".to_owned(),
+        DriftPolicy::Enforce => "enforce: what a sync puts right is put right".to_owned(),
+    }
+}
+
 fn page(vault: &Vault) -> String {
     fields(&[
         ("Vault", vault.name.clone()),
@@ -192,6 +201,7 @@ fn page(vault: &Vault) -> String {
         ("Disables by", disables_by(vault)),
         ("Copies", demanded(vault)),
         ("Destruction held for", hold(vault)),
+        ("Drift", drift_text(vault.drift_policy)),
         ("Keys", vault.keys_count.to_string()),
         ("Templates", vault.key_templates_count.to_string()),
         ("Keystores", vault.keystores_count.to_string()),

@@ -49,6 +49,7 @@ async fn create(State(api): State<Api>, mut incoming: Incoming) -> Result<Respon
         strategy: asked.pkcs11_strategy,
         min_copies: asked.min_copies,
         destruction_hold: asked.destruction_hold,
+        drift_policy: asked.drift_policy,
     };
     let done = api.ops.vault_create(&incoming.call, new).await?;
     let revision = done.value.vault.revision;
@@ -83,6 +84,7 @@ async fn update(
             strategy: asked.pkcs11_strategy,
             min_copies: asked.min_copies,
             destruction_hold: asked.destruction_hold,
+            drift_policy: asked.drift_policy,
         };
         let done = api.ops.vault_update(&incoming.call, id, patch).await?;
         let revision = done.value.vault.revision;
@@ -148,6 +150,7 @@ fn body(view: &VaultView) -> rest::Vault {
         pkcs11_strategy: vault.strategy,
         min_copies: vault.min_copies,
         destruction_hold: vault.destruction_hold.clone(),
+        drift_policy: vault.drift_policy,
         keys_count: view.keys_count,
         key_templates_count: view.templates_count,
         keystores_count: view.keystores_count,

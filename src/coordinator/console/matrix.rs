@@ -380,6 +380,7 @@ const fn short(reason: Reason) -> &'static str {
         Reason::RemovedTargetActive => "Still usable!",
         Reason::StrategyOutdated => "Old strategy",
         Reason::CapabilityLost => "Token lost it",
+        Reason::TokenRestored => "Older image?",
         Reason::Suspected => "Not seen",
         Reason::Unproved => "Unproved",
         Reason::Pending => "Changing",

@@ -10,7 +10,7 @@ use crate::model::adoption::{Candidate, Examined};
 use crate::model::ids::{KeyVersionId, KeystoreId};
 use crate::model::key::KeySpec;
 use crate::model::keystore::Health;
-use crate::model::live::{Connection, Live};
+use crate::model::live::{Connection, Differing, Live};
 use crate::model::material::RepositoryCopy;
 use crate::model::observed::{ObjectFacts, Proof};
 use crate::model::protocol::{Description, Report};
@@ -118,6 +118,10 @@ pub trait Fleet: Send + Sync + std::fmt::Debug {
     fn wake(&self, keystores: &[KeystoreId]);
     /// What the live session knows of an instance.
     fn live(&self, keystore: KeystoreId, version: KeyVersionId) -> Live;
+    /// The instances of a keystore that are not as wanted, as far as the live session tells; none without one.
+    fn differing(&self, keystore: KeystoreId) -> Differing;
+    /// Whether this coordinator has the session with that keystore: the others leave to it what need be done but once.
+    fn keeps(&self, keystore: KeystoreId) -> bool;
     /// What the agent of a keystore last said of itself.
     fn description(&self, keystore: KeystoreId) -> Option<Arc<Description>>;
     /// What is known of a keystore.

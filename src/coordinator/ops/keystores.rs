@@ -7,13 +7,13 @@ use crate::coordinator::ops::access::{Call, Permission};
 use crate::coordinator::ops::commit::{Committed, Done, Draft};
 use crate::coordinator::ops::errors::OpsError;
 use crate::coordinator::ops::fleet::LiveKeystore;
+use crate::coordinator::ops::keystore_findings::found_at;
 use crate::coordinator::ops::lists::{Page, Paged};
 use crate::coordinator::ops::status::Observed;
 use crate::coordinator::ops::templates::check_group;
 use crate::coordinator::ops::vaults::check_description;
 use crate::coordinator::store::Write;
 use crate::model::capabilities::Strategy;
-use crate::model::difference::{CausedBy, Difference, HealedBy, Reason, Weight};
 use crate::model::ids::{KeystoreId, Revision, VaultId};
 use crate::model::keystore::{Health, KeystoreRecord, Variant};
 use crate::model::live::Connection;
@@ -381,7 +381,7 @@ impl Ops {
         };
         Ok(KeystoreView {
             unmanaged,
-            differences: lost(&record, &live),
+            differences: found_at(&record, &live, &self.fleet.differing(record.id)),
             record,
             vault_name,
             live,
@@ -497,27 +497,6 @@ impl HealthView {
 
 pub(crate) fn subject(id: KeystoreId) -> String {
     format!("keystore/{id}")
-}
-
-/// What a keystore's token could do by the report that was accepted last, and cannot by the latest.
-fn lost(record: &KeystoreRecord, live: &LiveKeystore) -> Vec<Observed> {
-    let described = live.description.iter();
-    let one = |what: Regression| Observed {
-        difference: Difference {
-            reason: Reason::CapabilityLost,
-            expected: what.could(),
-            found: what.now(),
-            caused_by: CausedBy::Unknown,
-            healed_by: HealedBy::Operator,
-            weight: Weight::Warning,
-            since_revision: record.revision,
-        },
-        since: None,
-    };
-    described
-        .flat_map(|described| described.lost())
-        .map(one)
-        .collect()
 }
 
 fn record(

@@ -18,6 +18,7 @@ use crate::model::desired::{Instance, Want};
 use crate::model::difference::{HealedBy, Status, Weight};
 use crate::model::ids::{KeyId, KeystoreId};
 use crate::model::key::ManagedKey;
+use crate::model::vault::Vault;
 
 /// Longest that a look or a proof is waited for: what comes later is seen in the next view.
 const ASK_MAX: Duration = Duration::from_secs(30);
@@ -61,10 +62,21 @@ impl Ops {
         key: &ManagedKey,
         instances: &[Instance],
     ) -> Result<Draft, OpsError> {
-        let at = self.now();
-        let mut draft = Draft::new("key.sync", format!("key/{}", key.id), key.label.to_string());
+        let draft = Draft::new("key.sync", format!("key/{}", key.id), key.label.to_string());
         let versions = self.sync_wishes(key, instances).await?;
         let vault = self.vault_record(key.vault).await?;
+        self.draft_again(draft, &vault, instances, versions).await
+    }
+
+    /// Puts into a draft that all this is wanted again, each by a new generation.
+    pub(crate) async fn draft_again(
+        &self,
+        mut draft: Draft,
+        vault: &Vault,
+        instances: &[Instance],
+        versions: Vec<VersionWishes>,
+    ) -> Result<Draft, OpsError> {
+        let at = self.now();
         let mut refused = None;
         let asked = versions.into_iter().flat_map(|of| {
             of.wishes
@@ -81,7 +93,7 @@ impl Ops {
                 continue;
             }
             let write = self
-                .instance_write(&version, &vault, wish, before, at)
+                .instance_write(&version, vault, wish, before, at)
                 .await?;
             // What cannot go on one keystore does not hold up the others.
             match self

@@ -8,7 +8,7 @@ use crate::coordinator::ops::{Ops, dates};
 use crate::coordinator::store::Write;
 use crate::model::capabilities::Strategy;
 use crate::model::ids::{Revision, VaultId};
-use crate::model::vault::{NO_HOLD, Stamps, Vault};
+use crate::model::vault::{DriftPolicy, NO_HOLD, Stamps, Vault};
 
 /// Longest description of anything, characters.
 pub const DESCRIPTION_CHARS_MAX: usize = 200;
@@ -28,6 +28,8 @@ pub struct VaultNew {
     pub min_copies: Option<u32>,
     /// How long a destruction is held, `P0D` to `P90D`; holds that run already keep their end.
     pub destruction_hold: Option<String>,
+    /// What is done about drift.
+    pub drift_policy: Option<DriftPolicy>,
 }
 
 /// What is to change of a vault; `None` leaves a field as it is.
@@ -45,6 +47,8 @@ pub struct VaultPatch {
     pub min_copies: Option<u32>,
     /// How long a destruction is held, `P0D` to `P90D`; holds that run already keep their end.
     pub destruction_hold: Option<String>,
+    /// What is done about drift.
+    pub drift_policy: Option<DriftPolicy>,
 }
 
 /// A vault with its counts.
@@ -93,6 +97,7 @@ impl Ops {
                 Some(period) => dates::hold_period(&period)?,
                 None => NO_HOLD.to_owned(),
             },
+            drift_policy: new.drift_policy.unwrap_or_default(),
             revision: Revision(1),
             stamps: Stamps::new(self.now(), &call.principal.name),
         };
@@ -175,6 +180,9 @@ impl Ops {
         }
         if let Some(period) = patch.destruction_hold {
             vault.destruction_hold = dates::hold_period(&period)?;
+        }
+        if let Some(policy) = patch.drift_policy {
+            vault.drift_policy = policy;
         }
         vault.revision = expected.next();
         vault.stamps.touch(self.now(), &call.principal.name);

@@ -90,6 +90,9 @@ impl Observed {
             HealedBy::Operator if self.difference.reason == Reason::Diverged => {
                 Some("lockstep recover shows what the agents know better, and goes on")
             }
+            HealedBy::Operator if self.difference.reason == Reason::TokenRestored => Some(
+                "find out who put it back; sync of each key, or of all, makes it as it should be",
+            ),
             HealedBy::Sync => Some("sync puts it right"),
             HealedBy::Operator => Some("a person must look at the token"),
             HealedBy::Waiting => None,
@@ -116,7 +119,8 @@ const fn is_about_facts(reason: Reason) -> bool {
         | Reason::DestroyedKeyPresent
         | Reason::RemovedTargetActive
         | Reason::StrategyOutdated
-        | Reason::CapabilityLost => true,
+        | Reason::CapabilityLost
+        | Reason::TokenRestored => true,
         Reason::Suspected
         | Reason::Unproved
         | Reason::Pending
@@ -152,6 +156,7 @@ pub const fn reason_words(reason: Reason) -> &'static str {
         }
         Reason::StrategyOutdated => "the key follows a strategy that is not demanded any more",
         Reason::CapabilityLost => "the token can do less than it could",
+        Reason::TokenRestored => "the token looks like an older image of itself",
         Reason::Suspected => "the last look missed the key; a second look decides",
         Reason::Unproved => "the key's material could not be checked",
         Reason::Pending => "a change is on its way",

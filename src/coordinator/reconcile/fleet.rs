@@ -22,7 +22,7 @@ use crate::coordinator::store::{Page, Store, StoreError};
 use crate::model::adoption::{Candidate, Examined};
 use crate::model::ids::{KeyVersionId, KeystoreId};
 use crate::model::key::KeySpec;
-use crate::model::live::{Connection, Live};
+use crate::model::live::{Connection, Differing, Live};
 use crate::model::material::RepositoryCopy;
 use crate::model::observed::Proof;
 use crate::model::protocol::{Description, Report};
@@ -299,6 +299,19 @@ impl Fleet for Keepers {
             connection: self.live_keystore(keystore).connection,
             ..crate::decide::coordinator::Machine::new(keystore).live(version, now_ms)
         })
+    }
+
+    fn differing(&self, keystore: KeystoreId) -> Differing {
+        let (shared, now_ms) = (&self.shared, self.shared.now_ms());
+        if let Some(keeper) = shared.keeper(keystore) {
+            return keeper.differing();
+        }
+        let told = shared.mirrored(|mirror, fresh_ms| mirror.differing(keystore, now_ms, fresh_ms));
+        told.unwrap_or_default()
+    }
+
+    fn keeps(&self, keystore: KeystoreId) -> bool {
+        self.shared.keeper(keystore).is_some()
     }
 
     fn description(&self, keystore: KeystoreId) -> Option<Arc<Description>> {

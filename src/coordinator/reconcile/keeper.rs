@@ -23,7 +23,7 @@ use crate::coordinator::reconcile::told::{self, Told};
 use crate::decide::coordinator::{Input, Machine, Moment, Output};
 use crate::model::ids::{Generation, KeyVersionId, KeystoreId, SessionNumber, Term, VaultId};
 use crate::model::keystore::{Health, KeystoreRecord, Variant};
-use crate::model::live::{Connection, Live};
+use crate::model::live::{Connection, Differing, Live};
 use crate::model::material::{Endorsement, Envelope, Signed};
 use crate::model::protocol::{Description, Down, Report, Up};
 use crate::tls::error::chain;
@@ -285,6 +285,10 @@ impl Keeper {
 
     pub(crate) fn live(&self, version: KeyVersionId, now_ms: u64) -> Live {
         self.lock().machine.live(version, now_ms)
+    }
+
+    pub(crate) fn differing(&self) -> Differing {
+        self.lock().machine.differing()
     }
 
     pub(crate) fn strangers(&self) -> Vec<Report> {

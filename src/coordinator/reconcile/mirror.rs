@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::coordinator::ops::fleet::LiveKeystore;
 use crate::coordinator::store::sharing::News;
 use crate::model::ids::{KeyVersionId, KeystoreId, Term};
-use crate::model::live::{Connection, Live};
+use crate::model::live::{Connection, Differing, Live};
 use crate::model::protocol::Report;
 
 /// What a coordinator tells of a keystore that it has.
@@ -120,6 +120,29 @@ impl Mirror {
         Some(LiveKeystore {
             scan_age_ms: line.scanned_ms.map(|at| now_ms.saturating_sub(at)),
             ..line.account.live.clone()
+        })
+    }
+
+    /// The instances that are not as wanted.
+    pub(crate) fn differing(
+        &self,
+        keystore: KeystoreId,
+        now_ms: u64,
+        fresh_ms: u64,
+    ) -> Option<Differing> {
+        let line = self.line(keystore, now_ms, fresh_ms)?;
+        let told = self.instances.get(&keystore)?;
+        if line.account.live.connection != Connection::Live {
+            return None;
+        }
+        let reasons = |told: &Told| told.live.since.iter().map(|(reason, _)| *reason).collect();
+        Some(Differing {
+            of: told.len(),
+            instances: told
+                .iter()
+                .filter(|(_, told)| !told.live.since.is_empty())
+                .map(|(version, told)| (*version, reasons(told)))
+                .collect(),
         })
     }
 

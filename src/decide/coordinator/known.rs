@@ -7,7 +7,7 @@ use crate::model::desired::Instance;
 use crate::model::difference::Reason;
 use crate::model::ids::{BootId, Generation, KeyVersionId, SessionNumber};
 use crate::model::keystore::Health;
-use crate::model::live::Live;
+use crate::model::live::{Connection, Differing, Live};
 use crate::model::observed::ObjectFacts;
 use crate::model::protocol::{Cursor, Refusal, Report};
 use crate::model::vault::UnixMs;
@@ -137,6 +137,12 @@ impl Known {
             .retain(|version, _| desired.contains_key(version));
     }
 
+    /// Whether no report on it was compared with what is wanted of it.
+    #[must_use]
+    pub fn is_undated(&self, version: KeyVersionId) -> bool {
+        !self.since.contains_key(&version)
+    }
+
     /// Notes since when each reason has been there; a reason that went away is forgotten.
     pub fn date_reasons(&mut self, version: KeyVersionId, reasons: Vec<Reason>, at: UnixMs) {
         let dated = self.since.entry(version).or_default();
@@ -148,6 +154,22 @@ impl Known {
 }
 
 impl Machine {
+    /// The instances with differences, as the reports of the session tell; none while they do not count.
+    #[must_use]
+    pub fn differing(&self) -> Differing {
+        if *self.connection() != Connection::Live {
+            return Differing::default();
+        }
+        let dated = self.known().since.iter();
+        Differing {
+            of: self.known().reports.len(),
+            instances: dated
+                .filter(|(_, reasons)| !reasons.is_empty())
+                .map(|(version, reasons)| (*version, reasons.keys().copied().collect()))
+                .collect(),
+        }
+    }
+
     /// One instance as the live session knows it.
     #[must_use]
     pub fn live(&self, version: KeyVersionId, now_ms: u64) -> Live {

@@ -164,6 +164,7 @@ impl Machine {
                 self.sent
                     .retain(|version, _| self.desired.contains_key(version));
                 self.known.forget_superseded(&self.desired);
+                self.date_all(at, Known::is_undated);
                 self.pass(at, out);
             }
             Input::Material {
@@ -253,6 +254,8 @@ impl Machine {
             UpBody::CaughtUp { scan_age_ms } => {
                 self.connection = Connection::Live;
                 self.known.scanned(at.now_ms, scan_age_ms);
+                // What came before counted for nothing yet, so no reason had a beginning.
+                self.date_all(at, |_, _| true);
             }
             UpBody::Refused {
                 version,
@@ -275,6 +278,20 @@ impl Machine {
     fn reported(&mut self, at: Moment, report: Report) {
         let version = report.version;
         self.known.report(at.now_ms, report);
+        self.date(at, version);
+    }
+
+    fn date_all(&mut self, at: Moment, is_meant: impl Fn(&Known, KeyVersionId) -> bool) {
+        let reported = self.known.reports().map(|report| report.version);
+        let meant: Vec<KeyVersionId> = reported
+            .filter(|version| is_meant(&self.known, *version))
+            .collect();
+        for version in meant {
+            self.date(at, version);
+        }
+    }
+
+    fn date(&mut self, at: Moment, version: KeyVersionId) {
         if let Some(instance) = self.desired.get(&version) {
             let live = self.live(version, at.now_ms);
             let found = differences(instance, &live, &Terms::default(), at.unix, LATE_AFTER_MS);

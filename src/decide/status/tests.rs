@@ -1,6 +1,7 @@
 //! One `check` per area: a situation in, what people are told out.
 
 mod adopted;
+mod drift;
 mod situations;
 mod terms;
 

@@ -20,7 +20,7 @@ use lockstep::model::ids::{Epoch, Generation, KeyVersionId, KeystoreId};
 use lockstep::model::kek::KekNumber;
 use lockstep::model::key::{KeyClass, KeySpec};
 use lockstep::model::keystore::{Health, OaepHash, TokenInfo, Variant};
-use lockstep::model::live::{Connection, Live};
+use lockstep::model::live::{Connection, Differing, Live};
 use lockstep::model::material::{BirthRecord, RepositoryCopy, Signed, Statement as _};
 use lockstep::model::observed::{
     Fingerprint, FingerprintMethod, Found, ObjectClass, ObjectFacts, Observation, Proof, ProofKind,
@@ -254,6 +254,14 @@ impl Fleet for Agents {
             material_failure: None,
             since: Vec::new(),
         }
+    }
+
+    fn differing(&self, _keystore: KeystoreId) -> Differing {
+        Differing::default()
+    }
+
+    fn keeps(&self, _keystore: KeystoreId) -> bool {
+        true
     }
 
     fn description(&self, keystore: KeystoreId) -> Option<Arc<Description>> {

@@ -18,7 +18,7 @@ use lockstep::model::material::{BirthRecord, RepositoryCopy, Signed};
 use lockstep::model::observed::{Fingerprint, FingerprintMethod};
 use lockstep::model::template::KeyTemplate;
 use lockstep::model::text::Label;
-use lockstep::model::vault::{Stamps, UnixMs, Vault};
+use lockstep::model::vault::{DriftPolicy, Stamps, UnixMs, Vault};
 use lockstep::model::version::Acted;
 use uuid::Uuid;
 
@@ -40,6 +40,7 @@ pub(crate) fn vault(name: &str) -> Vault {
         strategy: Strategy::Flags,
         min_copies: 1,
         destruction_hold: "P0D".to_owned(),
+        drift_policy: DriftPolicy::Enforce,
         revision: Revision(1),
         stamps: stamps(),
     }

@@ -20,7 +20,7 @@ use lockstep::model::job::{FailureKind, TokenFailure};
 use lockstep::model::kek::KekNumber;
 use lockstep::model::key::{KeyClass, KeySpec};
 use lockstep::model::keystore::{Health, OaepHash, TokenInfo, Variant};
-use lockstep::model::live::{Connection, Live};
+use lockstep::model::live::{Connection, Differing, Live};
 use lockstep::model::material::{BirthRecord, RepositoryCopy, Signed, Statement as _};
 use lockstep::model::observed::{
     Fingerprint, FingerprintMethod, Found, ObjectFacts, Observation, Proof, ProofKind,
@@ -429,6 +429,25 @@ impl Fleet for PaperFleet {
             material_failure: None,
             since: agent.since.get(&version).cloned().unwrap_or_default(),
         }
+    }
+
+    fn differing(&self, keystore: KeystoreId) -> Differing {
+        let agents = self.0.agents.lock().unwrap();
+        let Some(agent) = agents.get(&keystore) else {
+            return Differing::default();
+        };
+        let reasons = |dated: &Vec<(Reason, UnixMs)>| dated.iter().map(|(one, _)| *one).collect();
+        let differing = agent.since.iter().filter(|(_, dated)| !dated.is_empty());
+        Differing {
+            of: agent.reports.len(),
+            instances: differing
+                .map(|(version, dated)| (*version, reasons(dated)))
+                .collect(),
+        }
+    }
+
+    fn keeps(&self, _keystore: KeystoreId) -> bool {
+        true
     }
 
     fn description(&self, keystore: KeystoreId) -> Option<Arc<Description>> {

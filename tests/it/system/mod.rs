@@ -3,6 +3,7 @@
 mod adoption;
 mod attacks;
 mod drift;
+mod drift_policy;
 mod feigned;
 mod kek_rotation;
 mod luck;
