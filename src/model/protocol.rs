@@ -167,7 +167,7 @@ pub enum UpBody {
     },
 }
 
-/// Why a session was not opened.
+/// Why a session was not opened, or ends.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum SessionRefusal {
     /// A higher term was accepted before.
@@ -175,6 +175,12 @@ pub enum SessionRefusal {
     StaleTerm {
         /// The highest so far.
         highest: Term,
+    },
+    /// Another session was opened, which ends this one.
+    #[error("taken over: another session was opened under term {term}")]
+    TakenOver {
+        /// Its term.
+        term: Term,
     },
     /// The agent is another keystore's.
     #[error("this agent serves keystore {}", actual.map_or_else(|| "none (not bound)".to_owned(), |id| id.to_string()))]

@@ -162,6 +162,7 @@ impl From<SessionRefusal> for v1::Rejected {
                 })
             }
             SessionRefusal::Protocol { detail } => Reason::Protocol(detail),
+            SessionRefusal::TakenOver { term } => Reason::TakenOver(term.0),
         };
         Self {
             reason: Some(reason),
@@ -178,6 +179,7 @@ impl TryFrom<v1::Rejected> for SessionRefusal {
             Reason::StaleTerm(highest) => Ok(Self::StaleTerm {
                 highest: Term(highest),
             }),
+            Reason::TakenOver(term) => Ok(Self::TakenOver { term: Term(term) }),
             Reason::WrongKeystore(raw) => Ok(Self::WrongKeystore {
                 actual: optional_id(raw.actual, KeystoreId::from_uuid, "wrong_keystore.actual")?,
             }),

@@ -41,6 +41,7 @@ pub(crate) struct Keeper {
     variant: Variant,
     id: KeystoreId,
     above: Term,
+    has_rival: bool,
     pause_ms: u64,
     worked: bool,
     since_read: u32,
@@ -57,6 +58,7 @@ impl Keeper {
             variant,
             id,
             above: Term::default(),
+            has_rival: false,
             pause_ms: RECONNECT_MIN_MS,
             worked: false,
             since_read: 0,
@@ -129,7 +131,9 @@ impl World {
             return self.keeper_ended(c, k, "not reachable");
         }
         let id = self.agents[k].id;
-        let above = self.with_keeper(c, k, |keeper| std::mem::take(&mut keeper.above));
+        let (above, has_rival) = self.with_keeper(c, k, |keeper| {
+            (std::mem::take(&mut keeper.above), keeper.has_rival)
+        });
         let store = self.coordinators[c].store.clone();
         if self.now < self.coordinators[c].disk_full_until || self.strikes(Class::CommitFails) {
             return self.keeper_ended(c, k, "the store failed");
@@ -139,7 +143,9 @@ impl World {
         };
         if term <= above {
             // The store never gave the term under which the agent has served.
-            lock(&self.coordinators[c].desk).behind = true;
+            if !has_rival {
+                lock(&self.coordinators[c].desk).behind = true;
+            }
             term = at_once(store.lease_take(id, above)).unwrap_or(term);
         }
         let desired = self.read_desired(c, k);
@@ -234,9 +240,11 @@ impl World {
                     self.note(&format!("coordinator {c} finds its store old: {evidence}"));
                     lock(&self.coordinators[c].desk).behind = true;
                 }
-                Output::RaiseLease { highest } => {
-                    self.with_keeper(c, k, |keeper| keeper.above = highest)
-                }
+                // Who raises when is `reconcile::contest`'s; here rivals meet as often as they can.
+                Output::RaiseLease { highest, by_rival } => self.with_keeper(c, k, |keeper| {
+                    keeper.above = highest;
+                    keeper.has_rival |= by_rival;
+                }),
                 Output::Close { why } => return self.keeper_ended(c, k, &why),
             }
         }

@@ -230,22 +230,25 @@ pub(crate) async fn refresh(shared: &Shared) {
 }
 
 /// A lease above every earlier one. An agent that has served under a term which this store never gave shows that the store is
-/// an old copy.
+/// an old copy, unless a rival took the agent from this very process.
 pub(crate) async fn lease(
     shared: &Shared,
     keystore: KeystoreId,
     served: Term,
+    has_rival: bool,
 ) -> Result<Term, StoreError> {
     let term = shared.store.lease_take(keystore, Term::default()).await?;
     if term > served {
         return Ok(term);
     }
-    let evidence = Evidence::HigherTerm {
-        keystore,
-        served,
-        given: term,
-    };
-    note(shared, evidence).await;
+    if !has_rival {
+        let evidence = Evidence::HigherTerm {
+            keystore,
+            served,
+            given: term,
+        };
+        note(shared, evidence).await;
+    }
     shared.store.lease_take(keystore, served).await
 }
 

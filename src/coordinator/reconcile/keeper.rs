@@ -12,6 +12,7 @@ use tonic::Streaming;
 use crate::clock;
 use crate::coordinator::ops::fleet::{FleetError, LiveKeystore};
 use crate::coordinator::reconcile::calls::{self, Client};
+use crate::coordinator::reconcile::contest::Contest;
 use crate::coordinator::reconcile::fleet::Shared;
 use crate::coordinator::reconcile::guard;
 use crate::coordinator::reconcile::lease::Lease;
@@ -96,7 +97,7 @@ pub(crate) struct State {
 struct Ended {
     why: String,
     worked: bool,
-    raise: Option<Term>,
+    raise: Option<(Term, bool)>,
     removed: bool,
 }
 
@@ -316,13 +317,16 @@ pub(crate) async fn run(
 ) {
     let _tells_that_it_ended = keeper.ended.clone().drop_guard();
     let mut pause = RECONNECT_MIN;
-    let mut above = Term::default();
+    let mut contest = Contest::default();
     loop {
         let ended = tokio::select! {
             () = shared.stop.cancelled() => return,
             () = keeper.stop.cancelled() => return forget_line(&keeper),
-            ended = attempt(&shared, &keeper, &mut inbox, above) => ended,
+            ended = attempt(&shared, &keeper, &mut inbox, &mut contest) => ended,
         };
+        if let Some((highest, by_rival)) = ended.raise {
+            contest.lost(highest, by_rival);
+        }
         // A line that is gone has nothing to send; that all changed is told below.
         let _nobody_to_send_to = step(
             &shared,
@@ -341,7 +345,6 @@ pub(crate) async fn run(
             return;
         }
         tracing::info!(keystore = %keeper.keystore, why = ended.why, "session ended");
-        above = ended.raise.unwrap_or_default();
         pause = if ended.worked {
             RECONNECT_MIN
         } else {
@@ -368,7 +371,7 @@ async fn attempt(
     shared: &Arc<Shared>,
     keeper: &Arc<Keeper>,
     inbox: &mut mpsc::UnboundedReceiver<Note>,
-    above: Term,
+    contest: &mut Contest,
 ) -> Ended {
     let failed = |why: String| Ended {
         why,
@@ -376,6 +379,9 @@ async fn attempt(
         raise: None,
         removed: false,
     };
+    if let Err(why) = contest.turn(shared.now_ms(), shared.guard.is_behind()) {
+        return failed(why);
+    }
     let record = match shared.store.keystore(keeper.keystore).await {
         Ok(Some(record)) => record,
         Ok(None) => {
@@ -386,7 +392,7 @@ async fn attempt(
         }
         Err(error) => return failed(chain(&error)),
     };
-    let (down, mut up) = match open(shared, keeper, &record, above).await {
+    let (down, mut up) = match open(shared, keeper, &record, contest).await {
         Ok(stream) => stream,
         Err(error) => return failed(chain(&error)),
     };
@@ -397,7 +403,7 @@ async fn open(
     shared: &Arc<Shared>,
     keeper: &Arc<Keeper>,
     record: &KeystoreRecord,
-    above: Term,
+    contest: &Contest,
 ) -> Result<(mpsc::Sender<v1::Down>, Streaming<v1::Up>), FleetError> {
     let mut client = calls::dial(&record.endpoint, &record.agent_name, &shared.tls).await?;
     let description = calls::describe(&mut client).await?;
@@ -410,7 +416,7 @@ async fn open(
         });
     }
     let store = |error| FleetError::Unreachable { why: chain(&error) };
-    let term = guard::lease(shared, record.id, above)
+    let term = guard::lease(shared, record.id, contest.above(), contest.has_rival())
         .await
         .map_err(store)?;
     let desired = shared
@@ -555,7 +561,7 @@ async fn carry_out(
     keeper: &Arc<Keeper>,
     down: &mpsc::Sender<v1::Down>,
     outputs: Vec<Output>,
-    raise: &mut Option<Term>,
+    raise: &mut Option<(Term, bool)>,
 ) -> Result<(), String> {
     for output in outputs {
         match output {
@@ -584,7 +590,7 @@ async fn carry_out(
                 shared.changed();
             }
             Output::Evidence(evidence) => guard::note(shared, *evidence).await,
-            Output::RaiseLease { highest } => *raise = Some(highest),
+            Output::RaiseLease { highest, by_rival } => *raise = Some((highest, by_rival)),
             Output::Close { why } => return Err(why),
         }
     }

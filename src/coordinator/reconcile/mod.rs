@@ -6,6 +6,7 @@
 //! (`decide::coordinator` does), changes what is wanted, lets one keystore wait for another.
 
 pub mod calls;
+mod contest;
 pub mod errands;
 pub mod fleet;
 mod guard;

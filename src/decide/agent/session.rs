@@ -69,7 +69,7 @@ impl Machine {
         // The running session ends here: nothing that comes on it afterwards counts.
         match self.line {
             Line::Live { stream: old, .. } | Line::Opening { stream: old, .. } if old != stream => {
-                turn.out.push(Output::Close { stream: old });
+                self.reject(turn, old, SessionRefusal::TakenOver { term });
             }
             Line::Closed | Line::Live { .. } | Line::Opening { .. } => {}
         }

@@ -80,10 +80,12 @@ pub enum Output {
     Changed(Vec<KeyVersionId>),
     /// The agent knows what the store cannot have forgotten by itself: told once in each session.
     Evidence(Box<Evidence>),
-    /// The agent accepted a higher term before: take a lease above it, then open again.
+    /// The agent accepted a higher term: take a lease above it, then open again.
     RaiseLease {
         /// The highest so far.
         highest: Term,
+        /// Whether it ended a session of ours: then another coordinator is at work now, and our store need not be old.
+        by_rival: bool,
     },
     /// End the stream.
     Close {
@@ -321,9 +323,12 @@ impl Machine {
     }
 
     fn rejected(refusal: SessionRefusal, out: &mut Vec<Output>) {
-        if let SessionRefusal::StaleTerm { highest } = refusal {
-            out.push(Output::RaiseLease { highest });
-        }
+        let raise = match refusal {
+            SessionRefusal::StaleTerm { highest } => Some((highest, false)),
+            SessionRefusal::TakenOver { term } => Some((term, true)),
+            SessionRefusal::WrongKeystore { .. } | SessionRefusal::Protocol { .. } => None,
+        };
+        out.extend(raise.map(|(highest, by_rival)| Output::RaiseLease { highest, by_rival }));
         out.push(Output::Close {
             why: refusal.to_string(),
         });

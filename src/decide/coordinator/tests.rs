@@ -189,7 +189,7 @@ fn acts(outputs: &[Output]) -> Vec<String> {
             Output::FetchMaterial { version, .. } => {
                 acts.push(format!("fetch {}", version.uuid().as_u128()));
             }
-            Output::RaiseLease { highest } => acts.push(format!("raise above {highest}")),
+            Output::RaiseLease { highest, .. } => acts.push(format!("raise above {highest}")),
             Output::Close { .. } => acts.push("close".to_owned()),
             Output::Changed(_) => {}
         }

@@ -451,6 +451,7 @@ fn session_refusal() -> impl Strategy<Value = SessionRefusal> {
         any::<u64>().prop_map(|highest| SessionRefusal::StaleTerm {
             highest: Term(highest)
         }),
+        any::<u64>().prop_map(|term| SessionRefusal::TakenOver { term: Term(term) }),
         of(keystore()).prop_map(|actual| SessionRefusal::WrongKeystore { actual }),
         words().prop_map(|detail| SessionRefusal::Protocol { detail }),
     ]

@@ -352,3 +352,39 @@ fn an_agent_whose_journal_is_gone_only_restricts_until_somebody_has_looked() {
         "CKR_KEY_FUNCTION_NOT_PERMITTED",
     );
 }
+
+#[test]
+fn an_old_copy_that_runs_beside_the_original_gives_way() {
+    let (mut fleet, vault) = two_keystores();
+    let [off, idle] = ["off", "idle"].map(|name| fleet.key(&vault, "kind", name));
+    act(&fleet, &off, "activate");
+    // Its own name and certificate, and the store as it is now.
+    fleet.one_coordinator("twin", "").stop();
+    fleet.kill_coordinator();
+    for (file, bytes) in copy(&fleet) {
+        let name = file.file_name().unwrap();
+        std::fs::write(fleet.dir.join("twin/state").join(name), bytes).unwrap();
+    }
+    fleet.start_coordinator();
+    act(&fleet, &off, "deactivate");
+
+    let twin = fleet.one_coordinator("twin", "");
+    let keystore = format!("/api/v4/keystores/{}", fleet.agents["dallas"].keystore);
+    let original = std::mem::replace(&mut fleet.url, twin.url.clone());
+    fleet.until("the copy has given way", || {
+        let told = fleet.get(&keystore);
+        let message = told["status"]["message"].as_str().unwrap_or_default();
+        if message.contains("another coordinator") && message.contains("lockstep recover") {
+            Ok(())
+        } else {
+            Err(told)
+        }
+    });
+    assert_eq!(fleet.get(RECOVERY)["is_behind"], true);
+    fleet.url = original;
+    // The original goes on as if nobody else were there.
+    act(&fleet, &idle, "activate");
+    fleet.in_step(&off);
+    refused_by(&fleet, &fleet.cka_id(&off));
+    assert_eq!(fleet.get(RECOVERY)["is_behind"], false);
+}

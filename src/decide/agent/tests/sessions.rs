@@ -174,8 +174,10 @@ fn a_cursor_of_this_run_gets_what_changed_and_no_more() {
         .collect();
     assert_eq!(told.len(), 1);
     assert_eq!(told[0].version, version(3));
+    let taken = SessionRefusal::TakenOver { term: Term(1) };
+    assert_eq!(bodies(&world, STREAM), [&UpBody::Rejected(taken)]);
     assert!(matches!(
-        world.ups[0].1.body,
+        bodies(&world, OTHER)[0],
         UpBody::Accepted { full: false, .. }
     ));
     assert!(matches!(world.last_up(), UpBody::CaughtUp { .. }));
@@ -183,7 +185,7 @@ fn a_cursor_of_this_run_gets_what_changed_and_no_more() {
         world.ups.clear();
         world.open(STREAM, 1, Some(Cursor { boot, seq }));
         assert!(matches!(
-            world.ups[0].1.body,
+            bodies(&world, STREAM)[0],
             UpBody::Accepted { full: true, .. }
         ));
     }
