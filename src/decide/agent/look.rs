@@ -1,6 +1,6 @@
 //! Looks at one instance, and what is believed of them.
 
-use crate::decide::agent::instance::{Seen, handles_of, same_objects};
+use crate::decide::agent::instance::{Instance, Seen, handles_of, same_objects};
 use crate::decide::agent::io::StreamId;
 use crate::decide::agent::job::{Doing, Miss};
 use crate::decide::agent::queue::{Lane, Task};
@@ -114,7 +114,7 @@ impl Machine {
             match found {
                 // A look by handles meets no others: it cannot clear what a look at all suspected.
                 Some(_) if self.is_suspected(version) => {}
-                Some(found) => self.observe(turn.began, version, found),
+                Some(found) => self.observe_by_handles(turn.began, version, found),
                 // The token is in trouble: the next scan brings it up again.
                 None if is_whole => {}
                 None => self.queue.push(Lane::Recheck, Task::Recheck(version)),
@@ -123,6 +123,18 @@ impl Machine {
         // There was no time for these. In rotation they are the oldest now.
         for &(version, _) in rest.iter().filter(|_| why == Why::Seen) {
             self.queue.push(Lane::Recheck, Task::Survey(version));
+        }
+    }
+
+    /// A look by handles meets no others beside them: how many there are is known since what met all that there were.
+    fn observe_by_handles(&mut self, now: u64, version: KeyVersionId, found: Found) {
+        let seen_at = |instance: &Instance| instance.sight.last.as_ref().map(|seen| seen.at_ms);
+        let met_at = self.instances.get(&version).and_then(seen_at);
+        let met_at = met_at.or(self.watch.scanned_at);
+        self.observe(now, version, found);
+        let instance = self.instances.get_mut(&version);
+        if let Some(seen) = instance.and_then(|instance| instance.sight.last.as_mut()) {
+            seen.at_ms = met_at.map_or(seen.at_ms, |at| at.min(seen.at_ms));
         }
     }
 

@@ -1,10 +1,10 @@
 //! What is believed of looks, and since when: found wrong by the simulation (docs/simulation.md).
 
-use crate::decide::agent::io::Input;
+use crate::decide::agent::io::{Input, StreamId};
 use crate::decide::agent::tests::looks::with_deactivated_keys;
-use crate::decide::agent::tests::world::{STREAM, World, cka_id, version};
-use crate::model::ids::Digest;
-use crate::model::job::FailureKind;
+use crate::decide::agent::tests::world::{KEYSTORE, STREAM, World, cka_id, version};
+use crate::model::ids::{Digest, Term};
+use crate::model::job::{FailureKind, TokenJob};
 use crate::model::key::{Usage, UsageSet};
 use crate::model::observed::{ObjectClass, Observation};
 use crate::model::protocol::UpBody;
@@ -85,4 +85,33 @@ fn a_look_counts_from_when_it_was_begun() {
     world.now += 700;
     while world.follow().unwrap() {}
     assert_eq!(world.report(1).look_age_ms, 700);
+}
+
+#[test]
+fn a_look_by_handles_says_nothing_new_of_how_many_there_are() {
+    let mut world = with_deactivated_keys(&[1]);
+    let is_rotating = |world: &World| matches!(world.job, Some((_, TokenJob::Survey(_))));
+    while !is_rotating(&world) {
+        while world.follow().unwrap() {}
+        world.now = world.timer.unwrap();
+        world.give(Input::Tick).unwrap();
+    }
+    let rotated_at = world.now;
+    assert!(world.follow().unwrap(), "its fingerprint is taken");
+    // Who asks now is told before the next scan.
+    let open = Input::Open {
+        stream: StreamId(9),
+        term: Term(2),
+        keystore: KEYSTORE,
+        cursor: None,
+    };
+    world.ups.clear();
+    world.give(open).unwrap();
+    assert!(world.follow().unwrap(), "the session's record");
+    let report = world.report(1);
+    let looked_at = world.now - report.look_age_ms;
+    assert!(
+        looked_at < rotated_at,
+        "a scan alone meets others: {report:?}"
+    );
 }
