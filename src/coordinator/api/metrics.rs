@@ -45,6 +45,10 @@ fn text(measured: &Measured) -> Result<String, std::fmt::Error> {
     for (state, count) in &measured.keys {
         set(&keys, vec![("state", (*state).to_owned())], *count);
     }
+    let phases = gauge("key_phases", "Keys by phase: the worst of their keystores");
+    for (phase, count) in &measured.phases {
+        set(&phases, vec![("phase", (*phase).to_owned())], *count);
+    }
     let health = gauge("keystore_health", "1 for the health that a keystore has");
     let session = gauge("keystore_session", "1 while a keystore has a live session");
     let scan = gauge(

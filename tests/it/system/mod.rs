@@ -8,6 +8,7 @@ mod kek_rotation;
 mod luck;
 mod main_job;
 mod makes;
+mod partly;
 mod probe;
 mod repository;
 mod restored;
