@@ -23,6 +23,7 @@ use lockstep::model::vault::Vault;
 
 /// Takes back what the fourth schema brought.
 pub(crate) const BEFORE_TIME: &str = "
+    DROP TABLE bulk_key; DROP TABLE bulk;
     DROP INDEX key_version_fingerprint; ALTER TABLE key_version DROP COLUMN fingerprint;
     DROP INDEX key_activation; ALTER TABLE key DROP COLUMN activation_open;
     DROP INDEX key_expiration; ALTER TABLE key DROP COLUMN expiration_open;
