@@ -20,7 +20,7 @@ use lockstep::coordinator::console::{self, Line};
 use lockstep::coordinator::ops::access::Rights;
 use lockstep::coordinator::ops::auth::Auth;
 use lockstep::coordinator::ops::entropy::SystemEntropy;
-use lockstep::coordinator::ops::{Limits, Ops, schedule};
+use lockstep::coordinator::ops::{Limits, Ops, bulk_run, schedule};
 use lockstep::coordinator::reconcile::fleet::Keepers;
 use lockstep::coordinator::restore;
 use lockstep::coordinator::store::postgres::PostgresStore;
@@ -163,10 +163,12 @@ async fn coordinator(args: &ServeArgs) -> anyhow::Result<()> {
     };
     let ops = Arc::new(ops);
     let dates = tokio::spawn(schedule::run(Arc::clone(&ops), stop.clone()));
+    let bulk = tokio::spawn(bulk_run::run(Arc::clone(&ops), stop.clone()));
     let router =
         api::router(Arc::clone(&ops), auth.clone()).merge(console::router(ops, auth, line));
     api::serve::serve(listener, router, scheme, stop.cancelled_owned()).await?;
     dates.await.context("the schedule broke off")?;
+    bulk.await.context("bulk changes broke off")?;
     keepers.stop().await;
     tracing::info!("stopped");
     Ok(())

@@ -3,7 +3,7 @@
 //! A wave begins when the one before is confirmed, or its time is up and somebody said to go on then. Within a wave, only so many
 //! keys are on their way at once that a stop means something.
 
-use crate::model::bulk::{BulkAction, BulkChange, Late, Outcome, StopOn, WAVES_MAX, WaveSize};
+use crate::model::bulk::{BulkAction, BulkChange, Late, StopOn, Tally, WAVES_MAX, WaveSize};
 use crate::model::difference::Status;
 use crate::model::lifecycle::ManagedState;
 use crate::model::vault::UnixMs;
@@ -95,40 +95,6 @@ pub fn assign(
         }
     }
     waves
-}
-
-/// How many keys of one wave are how far.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Tally {
-    /// Not begun.
-    pub pending: u32,
-    /// Not confirmed.
-    pub changing: u32,
-    /// Confirmed.
-    pub done: u32,
-    /// Refused.
-    pub refused: u32,
-    /// Not touched.
-    pub skipped: u32,
-    /// When the last of them was begun that is not confirmed.
-    pub last_begun: Option<UnixMs>,
-}
-
-impl Tally {
-    /// Counts so many more.
-    pub fn add(&mut self, outcome: Outcome, count: u32, last: UnixMs) {
-        let place = match outcome {
-            Outcome::Pending => &mut self.pending,
-            Outcome::Changing => {
-                self.last_begun = self.last_begun.max(Some(last));
-                &mut self.changing
-            }
-            Outcome::Done => &mut self.done,
-            Outcome::Refused => &mut self.refused,
-            Outcome::Skipped => &mut self.skipped,
-        };
-        *place = place.saturating_add(count);
-    }
 }
 
 /// What is next in a bulk change that runs.

@@ -356,6 +356,53 @@ pub struct BulkKey {
     pub at: UnixMs,
 }
 
+/// How many keys of one wave are how far.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Tally {
+    /// Not begun.
+    pub pending: u32,
+    /// Not confirmed.
+    pub changing: u32,
+    /// Confirmed.
+    pub done: u32,
+    /// Refused.
+    pub refused: u32,
+    /// Not touched.
+    pub skipped: u32,
+    /// When the last of them was begun that is not confirmed.
+    pub last_begun: Option<UnixMs>,
+}
+
+impl Tally {
+    /// All of them.
+    #[must_use]
+    pub fn keys(&self) -> u32 {
+        let all = [
+            self.pending,
+            self.changing,
+            self.done,
+            self.refused,
+            self.skipped,
+        ];
+        all.into_iter().fold(0, u32::saturating_add)
+    }
+
+    /// Counts so many more.
+    pub fn add(&mut self, outcome: Outcome, count: u32, last: UnixMs) {
+        let place = match outcome {
+            Outcome::Pending => &mut self.pending,
+            Outcome::Changing => {
+                self.last_begun = self.last_begun.max(Some(last));
+                &mut self.changing
+            }
+            Outcome::Done => &mut self.done,
+            Outcome::Refused => &mut self.refused,
+            Outcome::Skipped => &mut self.skipped,
+        };
+        *place = place.saturating_add(count);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use crate::model::bulk::WaveSize;

@@ -1,6 +1,7 @@
 //! What every store must do: one suite over `&dyn Store`. What only one of them must do is in `sqlite` and `postgres`.
 
 mod adoption;
+mod bulk;
 mod changes;
 mod copying;
 mod keys;
@@ -56,6 +57,7 @@ pub(crate) async fn contract(store: Arc<dyn Store>) {
     keys::repository_copies(&*store).await;
     rotations::rotations(&*store).await;
     recoveries::recoveries(&*store).await;
+    bulk::bulk_changes(&*store).await;
     adoption::material(&*store).await;
     adoption::ids(&*store).await;
     adoption::ignored(&*store).await;

@@ -9,10 +9,10 @@ use crate::coordinator::ops::commit::{Committed, Done, Draft};
 use crate::coordinator::ops::errors::OpsError;
 use crate::coordinator::ops::lists::{Page, Paged};
 use crate::coordinator::store::{self, BulkKeyFilter, Write};
-use crate::decide::bulk::{Tally, check_waves, default_late, default_stop_on, default_waves};
+use crate::decide::bulk::{check_waves, default_late, default_stop_on, default_waves};
 use crate::model::bulk::{
     BulkAction, BulkChange, BulkFilter, BulkKey, BulkState, CONFIRM_WITHIN_S, CONFIRM_WITHIN_S_MAX,
-    Late, OPEN_MAX, Outcome, PauseReason, StopOn, WaveSize,
+    Late, OPEN_MAX, Outcome, PauseReason, StopOn, Tally, WaveSize,
 };
 use crate::model::ids::{BulkId, Digest, KeyId, Revision};
 use crate::model::vault::Stamps;
@@ -56,6 +56,15 @@ pub struct BulkTerms {
     pub confirm_within_s: u32,
     /// What happens then.
     pub late: Late,
+}
+
+/// Which keys of one are listed.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct BulkKeysQuery {
+    /// Of this wave; 0: of none.
+    pub wave: Option<u32>,
+    /// With one of these outcomes; empty: all.
+    pub outcomes: Vec<Outcome>,
 }
 
 /// A bulk change and how far it is.
@@ -270,11 +279,15 @@ impl Ops {
         &self,
         call: &Call,
         id: BulkId,
-        filter: BulkKeyFilter,
+        query: BulkKeysQuery,
         page: Page,
     ) -> Result<Paged<BulkKey>, OpsError> {
         call.authorise(Permission::Read, None)?;
         self.bulk_record(id).await?;
+        let filter = BulkKeyFilter {
+            wave: query.wave,
+            outcomes: query.outcomes,
+        };
         let found = self.store.bulk_keys(id, filter, page.for_store()).await?;
         Ok(Paged {
             total: found.total,
@@ -463,9 +476,11 @@ impl Ops {
         let mut tallies: BTreeMap<u32, Tally> = BTreeMap::new();
         for count in self.store.bulk_counts(bulk.id).await? {
             // Nothing more is coming: who was not begun is not.
-            let outcome = match count.outcome {
-                Outcome::Pending if bulk.state == BulkState::Cancelled => Outcome::Skipped,
-                other => other,
+            let is_over = bulk.state == BulkState::Cancelled;
+            let outcome = if is_over && count.outcome == Outcome::Pending {
+                Outcome::Skipped
+            } else {
+                count.outcome
             };
             let tally = tallies.entry(count.wave).or_default();
             tally.add(outcome, count.count, count.last);

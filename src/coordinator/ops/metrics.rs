@@ -13,6 +13,7 @@ use crate::coordinator::store::{self, KeyFilter};
 use crate::decide::difference::differences;
 use crate::decide::schedule::due;
 use crate::decide::status::{Phase, status};
+use crate::model::bulk::Outcome;
 use crate::model::difference::Reason;
 use crate::model::ids::{KeyId, KeystoreId};
 use crate::model::lifecycle::ManagedState;
@@ -33,6 +34,10 @@ pub struct Measured {
     pub phases: BTreeMap<&'static str, u64>,
     /// Dates whose day has come and that have not acted.
     pub dates_overdue: u64,
+    /// Bulk changes that are running or paused.
+    pub bulk_changes: BTreeMap<&'static str, u64>,
+    /// Keys of those, by outcome.
+    pub bulk_keys: BTreeMap<&'static str, u64>,
     /// Each keystore.
     pub keystores: Vec<MeasuredKeystore>,
 }
@@ -96,6 +101,7 @@ impl Ops {
             let count = self.store.key_list(filter, one).await?.total;
             measured.keys.insert(state.name(), count);
         }
+        self.measure_bulk(&mut measured).await?;
         let mut phases = BTreeMap::new();
         let mut page = Page::LARGEST;
         loop {
@@ -152,6 +158,28 @@ impl Ops {
             instances,
             differences: reasons,
         })
+    }
+
+    async fn measure_bulk(&self, measured: &mut Measured) -> Result<(), OpsError> {
+        for state in ["running", "paused"] {
+            measured.bulk_changes.insert(state, 0);
+        }
+        for outcome in Outcome::ALL {
+            measured.bulk_keys.insert(outcome.name(), 0);
+        }
+        let page = Page::LARGEST.for_store();
+        let open = self
+            .store
+            .bulk_list(vec!["running", "paused"], page)
+            .await?;
+        for bulk in open.items {
+            *measured.bulk_changes.entry(bulk.state.name()).or_insert(0) += 1;
+            for count in self.store.bulk_counts(bulk.id).await? {
+                let name = count.outcome.name();
+                *measured.bulk_keys.entry(name).or_insert(0) += u64::from(count.count);
+            }
+        }
+        Ok(())
     }
 
     async fn dates_overdue(&self) -> Result<u64, OpsError> {

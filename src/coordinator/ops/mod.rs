@@ -14,7 +14,7 @@ pub mod auth;
 pub mod backup;
 pub mod birth;
 pub mod bulk;
-mod bulk_plan;
+pub mod bulk_plan;
 pub mod bulk_run;
 pub mod calendar;
 pub mod commit;
