@@ -2,6 +2,7 @@
 
 mod adoption;
 mod attacks;
+mod bulk;
 mod drift;
 mod feigned;
 mod kek_rotation;

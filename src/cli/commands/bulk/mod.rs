@@ -180,19 +180,28 @@ pub fn run(command: BulkCommand, context: &mut Context<'_, '_>) -> anyhow::Resul
         }
         BulkCommand::List { open } => list(open, context),
         BulkCommand::Show { id, keys, wait } => show(&id, &keys, wait, context),
-        BulkCommand::Pause { id } => change(&id, "pause", &[], context),
-        BulkCommand::Cancel { id } => change(&id, "cancel", &[], context),
+        BulkCommand::Pause { id } => {
+            let now = change(&id, "pause", &[], context)?;
+            context.show(&now, page::bulk)?;
+            Ok(Exit::Done)
+        }
+        BulkCommand::Cancel { id } => {
+            let now = change(&id, "cancel", &[], context)?;
+            context.show(&now, page::bulk)?;
+            Ok(Exit::Done)
+        }
         BulkCommand::Resume {
             id,
             leave_behind,
             wait,
         } => {
             let body = serde_json::to_vec(&BulkResume { leave_behind })?;
-            let exit = change(&id, "resume", &body, context)?;
-            if wait.limit_s.is_none() {
-                return Ok(exit);
+            let now = change(&id, "resume", &body, context)?;
+            if wait.limit_s.is_some() {
+                return show(&id, &[], wait, context);
             }
-            show(&id, &[], wait, context)
+            context.show(&now, page::bulk)?;
+            Ok(Exit::Done)
         }
     }
 }
@@ -378,12 +387,7 @@ fn ended(bulk: &Bulk) -> Exit {
     }
 }
 
-fn change(
-    id: &str,
-    action: &str,
-    body: &[u8],
-    context: &mut Context<'_, '_>,
-) -> anyhow::Result<Exit> {
+fn change(id: &str, action: &str, body: &[u8], context: &Context<'_, '_>) -> anyhow::Result<Bulk> {
     let path = format!("{BULK}/{id}");
     let seen: Answer<Bulk> = context.client.one(&path)?;
     let change = Change {
@@ -392,7 +396,5 @@ fn change(
     };
     let change = change.resting_on(&seen);
     let path = format!("{path}/{action}");
-    let now: Bulk = context.client.change(Verb::Post, &path, &change)?.value;
-    context.show(&now, page::bulk)?;
-    Ok(Exit::Done)
+    Ok(context.client.change(Verb::Post, &path, &change)?.value)
 }

@@ -11,7 +11,7 @@ const NAMED_MAX: usize = 40;
 pub(in crate::cli::commands::bulk) fn plan(plan: &BulkPlan) -> String {
     let action = words(plan.action.name());
     let mut lines = vec![format!(
-        "{action}: {} keys would change, {} have nothing to do, {} would be refused",
+        "{action}: {} to change, {} with nothing to do, {} refused",
         plan.change, plan.nothing_to_do, plan.refused
     )];
     lines.push(terms(&plan.terms));
