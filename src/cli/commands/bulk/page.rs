@@ -57,7 +57,7 @@ fn planned(key: &PlannedKey) -> Vec<String> {
         words(key.state.name()),
         key.keystores.to_string(),
         key.steps.to_string(),
-        key.digest.chars().take(12).collect(),
+        key.digest.chars().take(16).collect(),
         or_dash(&notes.join("; ")),
     ]
 }
