@@ -20,7 +20,7 @@ use lockstep::coordinator::console::{self, Line};
 use lockstep::coordinator::ops::access::Rights;
 use lockstep::coordinator::ops::auth::Auth;
 use lockstep::coordinator::ops::entropy::SystemEntropy;
-use lockstep::coordinator::ops::{Limits, Ops, drift, schedule};
+use lockstep::coordinator::ops::{Limits, Ops, bulk_run, drift, schedule};
 use lockstep::coordinator::reconcile::fleet::Keepers;
 use lockstep::coordinator::restore;
 use lockstep::coordinator::store::postgres::PostgresStore;
@@ -162,13 +162,26 @@ async fn coordinator(args: &ServeArgs) -> anyhow::Result<()> {
         Some(_) => Line::Https,
     };
     let ops = Arc::new(ops);
-    let dates = tokio::spawn(schedule::run(Arc::clone(&ops), stop.clone()));
-    let drift = tokio::spawn(drift::run(Arc::clone(&ops), stop.clone()));
+    let chores = [
+        (
+            "the schedule",
+            tokio::spawn(schedule::run(Arc::clone(&ops), stop.clone())),
+        ),
+        (
+            "what mends drift",
+            tokio::spawn(drift::run(Arc::clone(&ops), stop.clone())),
+        ),
+        (
+            "bulk changes",
+            tokio::spawn(bulk_run::run(Arc::clone(&ops), stop.clone())),
+        ),
+    ];
     let router =
         api::router(Arc::clone(&ops), auth.clone()).merge(console::router(ops, auth, line));
     api::serve::serve(listener, router, scheme, stop.cancelled_owned()).await?;
-    dates.await.context("the schedule broke off")?;
-    drift.await.context("what mends drift broke off")?;
+    for (what, chore) in chores {
+        chore.await.with_context(|| format!("{what} broke off"))?;
+    }
     keepers.stop().await;
     tracing::info!("stopped");
     Ok(())

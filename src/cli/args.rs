@@ -6,6 +6,7 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::cli::commands::audit::AuditCommand;
 use crate::cli::commands::backup::BackupArgs;
+use crate::cli::commands::bulk::BulkCommand;
 use crate::cli::commands::ca::CaCommand;
 use crate::cli::commands::calendar::CalendarArgs;
 use crate::cli::commands::differences::DifferencesArgs;
@@ -82,6 +83,9 @@ pub enum Command {
     /// Managed keys.
     #[command(subcommand)]
     Key(KeyCommand),
+    /// One action on many keys, in waves that stop at the first refusal.
+    #[command(subcommand)]
+    Bulk(BulkCommand),
     /// All that is not as wanted, anywhere.
     Differences(DifferencesArgs),
     /// A copy of the store, sealed so that only the recovery key opens it.
@@ -183,6 +187,7 @@ impl CommandLine {
             | Command::Template(_)
             | Command::Keystore(_)
             | Command::Key(_)
+            | Command::Bulk(_)
             | Command::Differences(_)
             | Command::Backup(_)
             | Command::Recover(_)

@@ -2,6 +2,7 @@
 
 use serde::de::DeserializeOwned;
 
+use crate::rest::bulk::{Bulk, BulkKey, BulkKeyList, BulkList};
 use crate::rest::extension::{AuditEntry, AuditList, DifferenceList, EstateDifference};
 use crate::rest::found::{FoundKey, FoundKeyList};
 use crate::rest::keystore::{Keystore, KeystoreList};
@@ -39,4 +40,6 @@ listing!(
     DifferenceList.differences: EstateDifference,
     FoundKeyList.found_keys: FoundKey,
     AuditList.entries: AuditEntry,
+    BulkList.bulk_changes: Bulk,
+    BulkKeyList.managed_keys: BulkKey,
 );

@@ -3,7 +3,7 @@
 use crate::cli::args::{Command, CommandLine};
 use crate::cli::client::ClientError;
 use crate::cli::commands::{
-    audit, backup, ca, calendar, differences, doctor, key, keystore, recover, template, vault,
+    audit, backup, bulk, ca, calendar, differences, doctor, key, keystore, recover, template, vault,
 };
 use crate::cli::context::Context;
 use crate::cli::exit::Exit;
@@ -36,6 +36,7 @@ fn command(line: CommandLine, terminal: &mut Terminal<'_>) -> anyhow::Result<Exi
         Command::Template(command) => template::run(command, &mut asking(terminal)?),
         Command::Keystore(command) => keystore::run(command, &mut asking(terminal)?),
         Command::Key(command) => key::run(command, &mut asking(terminal)?),
+        Command::Bulk(command) => bulk::run(command, &mut asking(terminal)?),
         Command::Differences(args) => differences::run(&args, &mut asking(terminal)?),
         Command::Backup(args) => backup::run(&args, &mut asking(terminal)?),
         Command::Recover(args) => recover::run(&args, &mut asking(terminal)?),

@@ -496,7 +496,12 @@ pub enum Phase {
 }
 
 impl Phase {
-    const fn of(status: &Status) -> Self {
+    /// All of them, from good to bad.
+    pub const ALL: [Self; 4] = [Self::InStep, Self::Changing, Self::Unknown, Self::OutOfStep];
+
+    /// That of one instance.
+    #[must_use]
+    pub const fn of(status: &Status) -> Self {
         match status {
             Status::InSync(_) => Self::InStep,
             Status::Pending { .. } => Self::Changing,

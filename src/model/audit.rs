@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::model::ids::{Digest, OperationId};
+use crate::model::ids::{BulkId, Digest, OperationId};
 use crate::model::vault::UnixMs;
 
 /// One entry.
@@ -22,4 +22,7 @@ pub struct AuditEntry {
     pub intents: Vec<Digest>,
     /// For people.
     pub detail: String,
+    /// The bulk change that it was a part of.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bulk: Option<BulkId>,
 }

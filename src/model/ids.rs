@@ -73,6 +73,10 @@ id!(
     KeyVersionId
 );
 id!(
+    /// A bulk change.
+    BulkId
+);
+id!(
     /// One change asked for by somebody; the Idempotency-Key where it is a UUID.
     OperationId
 );

@@ -135,4 +135,7 @@ pub struct AuditEntry {
     pub intents: Vec<String>,
     /// For people.
     pub detail: String,
+    /// The bulk change that it was a part of.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bulk_change: Option<String>,
 }

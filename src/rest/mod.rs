@@ -5,6 +5,7 @@
 //! do not know. Never: decides, renders, speaks HTTP. Imports `model` only, for the names of its closed enums.
 
 pub mod backup;
+pub mod bulk;
 pub mod calendar;
 pub mod capabilities;
 pub mod doctor;

@@ -76,6 +76,12 @@ pub struct Unconfirmed {
     pub version: u32,
     /// Its status, as in [`StatusInKeystore::sync_status`].
     pub sync_status: String,
+    /// Why, of the first of its differences; missing: there is none, only what the message says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<Reason>,
+    /// Since when that has been seen, or the change been on its way.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub since: Option<String>,
     /// Why, for people.
     pub message: String,
 }

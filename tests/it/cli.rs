@@ -8,6 +8,7 @@ use std::process::{Command, Output};
 use lockstep::cli::authority::{self, Order};
 use lockstep::clock::unix_ms;
 use lockstep::coordinator::api::serve::{Scheme, serve};
+use lockstep::coordinator::ops::bulk_run;
 use lockstep::model::capabilities::FlagChange;
 use lockstep::model::difference::Reason;
 use lockstep::model::ids::{KeyVersionId, KeystoreId};
@@ -19,6 +20,7 @@ use lockstep::tls::name::{PeerName, Role};
 use serde_json::Value;
 use tempfile::TempDir;
 use tokio::sync::oneshot;
+use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::support::rest::{ADMIN, Coordinator, READER};
 
@@ -30,6 +32,7 @@ struct Desk {
     url: String,
     dir: TempDir,
     _stop: oneshot::Sender<()>,
+    _ended: DropGuard,
 }
 
 impl Desk {
@@ -46,8 +49,12 @@ impl Desk {
         tokio::spawn(serve(listener, router, scheme, async {
             let _either_way = stopped.await;
         }));
+        let ended = CancellationToken::new();
+        let ops = std::sync::Arc::clone(&coordinator.ops);
+        tokio::spawn(bulk_run::run(ops, ended.clone()));
         let dir = tempfile::tempdir().unwrap();
         let desk = Self {
+            _ended: ended.drop_guard(),
             coordinator,
             url,
             dir,
@@ -99,6 +106,13 @@ impl Desk {
             .unwrap()
             .parse()
             .unwrap()
+    }
+
+    /// The newest bulk change.
+    async fn bulk(&self) -> String {
+        let listed = self.run("bulk list --output json").await;
+        let listed: Value = serde_json::from_slice(&listed.stdout).unwrap();
+        listed[0]["id"].as_str().unwrap().to_owned()
     }
 
     /// What happens outside: `agent NAME`, `internal NAME`, `down NAME`, `up NAME`, `refuse NAME`, `relent NAME`,
@@ -203,7 +217,8 @@ fn steady_word(word: &str) -> String {
     }
 }
 
-/// Plays `tests/it/cli/<name>.txt`: `$` runs a command, `!` makes something happen, `#` is prose; all else is output.
+/// Plays `tests/it/cli/<name>.txt`: `$` runs a command, `$$` too, with the newest bulk change for
+/// BULK, `!` makes something happen, `#` is prose; all else is output.
 async fn play(name: &str) {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("tests/it/cli/{name}.txt"));
     let script = std::fs::read_to_string(&path).unwrap();
@@ -215,6 +230,12 @@ async fn play(name: &str) {
                 transcript += &format!("{line}\n");
                 let command = command.strip_prefix("lockstep ").unwrap();
                 transcript += &told(&desk.run(command).await);
+            }
+            Some(("$$", command)) => {
+                transcript += &format!("{line}\n");
+                let command = command.trim().strip_prefix("lockstep ").unwrap();
+                let command = command.replace("BULK", &desk.bulk().await);
+                transcript += &told(&desk.run(&command).await);
             }
             Some(("! ", event)) => {
                 transcript += &format!("{line}\n");
@@ -239,6 +260,11 @@ async fn the_life_of_a_key() {
 #[tokio::test(flavor = "multi_thread")]
 async fn partial_success_is_told() {
     play("partly").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_bulk_change_stops_at_its_canary() {
+    play("bulk").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

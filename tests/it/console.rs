@@ -176,3 +176,41 @@ async fn what_a_token_lost_stands_on_top_with_what_helps() {
     assert_eq!(bad.matches("<td class=\"wrong\"").count(), 1);
     assert!(bad.contains("Token lost it"), "{bad}");
 }
+
+#[tokio::test]
+async fn an_older_version_that_is_out_of_step_is_shown() {
+    let coordinator = Coordinator::new();
+    let vault = coordinator.vault("Payments").await;
+    coordinator
+        .keystore(&vault, "home", Variant::Internal)
+        .await;
+    let tokyo = coordinator
+        .keystore(&vault, "tokyo", Variant::External)
+        .await;
+    let template = coordinator
+        .template(&vault, "T", json!({"state": "active"}))
+        .await;
+    let (key, etag) = coordinator.key(&vault, &template, "CARD-1").await;
+    let first = key.instances[0].id.parse().unwrap();
+    let rotate = format!("/api/v4/managed_keys/{}/rotate", key.id);
+    coordinator.act(&rotate, &etag).await;
+    let cookie = sign_in(&coordinator, ADMIN).await.unwrap();
+    let session = [("cookie", cookie.as_str())];
+    let page = async || {
+        ask(&coordinator, "GET", "/?live", &session, "")
+            .await
+            .text()
+    };
+    let calm = page().await;
+    assert_eq!(calm.matches("<th scope=\"row\"").count(), 1, "{calm}");
+    let missing = Observation::Absent { same_label: vec![] };
+    coordinator
+        .fleet
+        .tamper(tokyo, first, Reason::Missing, |seen| *seen = missing);
+    let told = page().await;
+    assert_eq!(told.matches("<th scope=\"row\"").count(), 2, "{told}");
+    // Once in the matrix, once among what is not as wanted.
+    assert_eq!(told.matches("CARD-1, version 1").count(), 2, "{told}");
+    assert_eq!(told.matches("<td class=\"wrong\"").count(), 1, "{told}");
+    assert!(told.contains("1 of 2 confirmed"), "{told}");
+}

@@ -25,6 +25,7 @@ mod keystore_contract;
 mod ops;
 mod outsider;
 mod rest_api;
+mod rest_bulk;
 mod rest_extensions;
 mod rest_found;
 mod rest_metrics;

@@ -2,6 +2,7 @@
 
 mod adopting;
 mod agents;
+mod bulk;
 mod changes;
 mod doctor;
 mod holds;

@@ -43,6 +43,8 @@ async fn partial_success_is_counted_as_it_is() {
     let has = |line: &str| assert!(text.lines().any(|one| one == line), "{line}\n{text}");
     has("lockstep_keys{state=\"active\"} 1");
     has("lockstep_keys{state=\"destroyed\"} 0");
+    has("lockstep_key_phases{phase=\"out_of_step\"} 1");
+    has("lockstep_key_phases{phase=\"in_step\"} 0");
     for name in ["berlin", "home", "tokyo"] {
         has(&format!(
             "lockstep_instances{{vault=\"v\",keystore=\"{name}\",status=\"in_sync\"}} 1"

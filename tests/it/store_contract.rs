@@ -1,6 +1,7 @@
 //! What every store must do: one suite over `&dyn Store`. What only one of them must do is in `sqlite` and `postgres`.
 
 mod adoption;
+mod bulk;
 mod changes;
 mod copying;
 mod keys;
@@ -23,6 +24,7 @@ use lockstep::model::vault::Vault;
 
 /// Takes back what the fourth schema brought.
 pub(crate) const BEFORE_TIME: &str = "
+    DROP TABLE bulk_key; DROP TABLE bulk;
     DROP INDEX key_version_fingerprint; ALTER TABLE key_version DROP COLUMN fingerprint;
     DROP INDEX key_activation; ALTER TABLE key DROP COLUMN activation_open;
     DROP INDEX key_expiration; ALTER TABLE key DROP COLUMN expiration_open;
@@ -55,6 +57,7 @@ pub(crate) async fn contract(store: Arc<dyn Store>) {
     keys::repository_copies(&*store).await;
     rotations::rotations(&*store).await;
     recoveries::recoveries(&*store).await;
+    bulk::bulk_changes(&*store).await;
     adoption::material(&*store).await;
     adoption::ids(&*store).await;
     adoption::ignored(&*store).await;

@@ -12,13 +12,14 @@ use lockstep::coordinator::ops::entropy::Entropy;
 use lockstep::coordinator::ops::fleet::{Fleet, FleetError, LiveKeystore};
 use lockstep::coordinator::store::sqlite::SqliteStore;
 use lockstep::coordinator::store::{
-    AdoptedId, Change, InstanceRow, KeyFilter, OperationRecord, Page, Paged, Store, StoreError,
-    Write,
+    AdoptedId, BulkCount, BulkKeyFilter, Change, InstanceRow, KeyFilter, OperationRecord, Page,
+    Paged, Store, StoreError, Write,
 };
 use lockstep::model::adoption::{Candidate, Examined, Ignored};
 use lockstep::model::audit::AuditEntry;
+use lockstep::model::bulk::{BulkChange, BulkKey};
 use lockstep::model::desired::Instance;
-use lockstep::model::ids::{KeyId, KeyVersionId, KeystoreId, TemplateId, Term, VaultId};
+use lockstep::model::ids::{BulkId, KeyId, KeyVersionId, KeystoreId, TemplateId, Term, VaultId};
 use lockstep::model::kek::{KekNumber, KekRotation};
 use lockstep::model::key::{KeySpec, ManagedKey};
 use lockstep::model::keystore::KeystoreRecord;
@@ -402,6 +403,35 @@ impl Store for SimStore {
 
     async fn keystore_instances(&self, id: KeystoreId) -> Result<Vec<InstanceRow>, StoreError> {
         self.inner.keystore_instances(id).await
+    }
+
+    async fn bulk(&self, id: BulkId) -> Result<Option<BulkChange>, StoreError> {
+        self.inner.bulk(id).await
+    }
+
+    async fn bulk_list(
+        &self,
+        states: Vec<&'static str>,
+        page: Page,
+    ) -> Result<Paged<BulkChange>, StoreError> {
+        self.inner.bulk_list(states, page).await
+    }
+
+    async fn bulk_keys(
+        &self,
+        bulk: BulkId,
+        filter: BulkKeyFilter,
+        page: Page,
+    ) -> Result<Paged<BulkKey>, StoreError> {
+        self.inner.bulk_keys(bulk, filter, page).await
+    }
+
+    async fn bulk_key(&self, bulk: BulkId, place: u32) -> Result<Option<BulkKey>, StoreError> {
+        self.inner.bulk_key(bulk, place).await
+    }
+
+    async fn bulk_counts(&self, bulk: BulkId) -> Result<Vec<BulkCount>, StoreError> {
+        self.inner.bulk_counts(bulk).await
     }
 
     async fn keys_of(

@@ -42,6 +42,9 @@ fn row(entry: &AuditEntry) -> Vec<String> {
         entry.actor.clone(),
         entry.action.clone(),
         entry.subject.clone(),
-        entry.detail.clone(),
+        match &entry.bulk_change {
+            None => entry.detail.clone(),
+            Some(bulk) => format!("{}; bulk/{bulk}", entry.detail),
+        },
     ]
 }

@@ -2,6 +2,7 @@
 
 pub mod audit;
 pub mod backup;
+pub mod bulk;
 pub mod ca;
 pub mod calendar;
 pub mod differences;

@@ -30,6 +30,7 @@ pub(crate) async fn list(
             operation: entry.operation.to_string(),
             intents: entry.intents.iter().map(ToString::to_string).collect(),
             detail: entry.detail.clone(),
+            bulk_change: entry.bulk.map(|id| id.to_string()),
         })
         .collect();
     Ok(Json(AuditList { page, entries }))

@@ -58,6 +58,11 @@ impl Incoming {
         body::none(&self.bytes)
     }
 
+    /// Whether there is any body.
+    pub(crate) fn has_body(&self) -> bool {
+        !self.bytes.iter().all(u8::is_ascii_whitespace)
+    }
+
     /// Takes `wait`: how long to wait for convergence before the answer.
     ///
     /// # Errors

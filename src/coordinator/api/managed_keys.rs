@@ -27,7 +27,7 @@ const SORT: [&str; 8] = [
 ];
 
 /// Filters of API v4 that are not there yet.
-const LATER: [&str; 32] = [
+const LATER: [&str; 31] = [
     "algorithm",
     "activation_date",
     "activation_date_min",
@@ -58,7 +58,6 @@ const LATER: [&str; 32] = [
     "template.alignment_status",
     "key_material_present",
     "managing_systems",
-    "keystore.id",
     "phase",
 ];
 
@@ -72,6 +71,9 @@ pub(crate) async fn list(
     query.vault = incoming
         .parameters
         .take_as("vault.id", "a vault's UUID", |id| id.parse().ok())?;
+    query.keystore = incoming
+        .parameters
+        .take_as("keystore.id", "a keystore's UUID", |id| id.parse().ok())?;
     if query.states.is_empty() {
         query.states = not_destroyed(true);
     }

@@ -45,6 +45,18 @@ fn text(measured: &Measured) -> Result<String, std::fmt::Error> {
     for (state, count) in &measured.keys {
         set(&keys, vec![("state", (*state).to_owned())], *count);
     }
+    let phases = gauge("key_phases", "Keys by phase: the worst of their keystores");
+    for (phase, count) in &measured.phases {
+        set(&phases, vec![("phase", (*phase).to_owned())], *count);
+    }
+    let bulk = gauge("bulk_changes", "Bulk changes that are running or paused");
+    for (state, count) in &measured.bulk_changes {
+        set(&bulk, vec![("state", (*state).to_owned())], *count);
+    }
+    let bulk = gauge("bulk_keys", "Keys of open bulk changes, by outcome");
+    for (outcome, count) in &measured.bulk_keys {
+        set(&bulk, vec![("outcome", (*outcome).to_owned())], *count);
+    }
     let health = gauge("keystore_health", "1 for the health that a keystore has");
     let session = gauge("keystore_session", "1 while a keystore has a live session");
     let scan = gauge(

@@ -12,6 +12,8 @@ pub(crate) mod answer;
 pub(crate) mod audit;
 pub(crate) mod backup;
 pub(crate) mod body;
+pub(crate) mod bulk;
+pub(crate) mod bulk_body;
 pub(crate) mod calendar;
 pub(crate) mod capability_body;
 pub(crate) mod differences;
@@ -64,6 +66,7 @@ pub fn router(ops: Arc<Ops>, auth: Auth) -> Router {
         .merge(templates::routes())
         .merge(keystores::routes())
         .merge(found::routes())
+        .merge(bulk::routes())
         .merge(key_routes())
         .merge(extension_routes())
         .fallback(unknown_path)

@@ -32,11 +32,17 @@ pub(crate) fn progress(view: &KeyView) -> rest::Progress {
             let rows = view.all_rows();
             rows.filter(move |(_, found)| found.keystore == *keystore && !is_confirmed(found))
         })
-        .map(|(version, found)| rest::Unconfirmed {
-            keystore: keystore_body::reference(found.keystore, &found.name),
-            version,
-            sync_status: found.status.name().to_owned(),
-            message: found.message(),
+        .map(|(version, found)| {
+            let first = found.differences.first();
+            let since = first.and_then(|first| first.since).or(found.pending_since);
+            rest::Unconfirmed {
+                keystore: keystore_body::reference(found.keystore, &found.name),
+                version,
+                sync_status: found.status.name().to_owned(),
+                reason: first.map(|first| first.difference.reason),
+                since: since.map(answer::time),
+                message: found.message(),
+            }
         })
         .collect();
     rest::Progress {

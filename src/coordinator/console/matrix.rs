@@ -3,11 +3,13 @@
 use crate::coordinator::ops::keys::KeyView;
 use crate::coordinator::ops::keystores::{HealthStatus, KeystoreView};
 use crate::coordinator::ops::status::{InKeystore, Observed};
-use crate::coordinator::ops::words::{phase_words, reason_words, seen_words};
+use crate::coordinator::ops::words::{PhaseTold, phase_told, reason_words, seen_words};
 use crate::model::desired::Want;
 use crate::model::difference::{Reason, Seen, Status};
 use crate::model::ids::KeystoreId;
+use crate::model::key::ManagedKey;
 use crate::model::keystore::Variant;
+use crate::model::lifecycle::ManagedState;
 use crate::model::observed::ProofKind;
 use crate::model::vault::UnixMs;
 
@@ -201,27 +203,61 @@ fn lost(keystore: &str, observed: &Observed) -> Trouble {
     }
 }
 
-/// A key's row under these columns.
+/// A key's rows under these columns: the version in use, whose phase is that of the whole key, and each version before it
+/// that is not everywhere as wanted.
 #[must_use]
-pub fn row(view: &KeyView, columns: &[Column], now: UnixMs) -> Row {
-    Row {
+pub fn rows(view: &KeyView, columns: &[Column], now: UnixMs) -> Vec<Row> {
+    let first = Row {
         label: view.key.label.as_str().to_owned(),
-        spec: view.key.spec.to_string(),
-        state: state_words(view),
-        state_class: view.key.state.name(),
-        phase: phase_words(view.phase.phase),
-        phase_class: view.phase.phase.name(),
-        progress: format!("{} of {} confirmed", view.phase.confirmed, view.phase.total),
-        cells: columns
-            .iter()
-            .map(|column| {
-                view.keystores
-                    .iter()
-                    .find(|found| found.keystore == column.id)
-                    .map_or_else(|| nothing(column), |found| cell(found, now))
-            })
-            .collect(),
+        ..row(
+            &view.key,
+            &view.keystores,
+            phase_told(&view.phase),
+            columns,
+            now,
+        )
+    };
+    let is_confirmed = |found: &InKeystore| matches!(found.status, Status::InSync(_));
+    let past = view.past.iter();
+    let unsettled = past.filter(|past| !past.keystores.iter().all(is_confirmed));
+    let older = unsettled.map(|past| {
+        row(
+            &past.key,
+            &past.keystores,
+            phase_told(&past.phase),
+            columns,
+            now,
+        )
+    });
+    std::iter::once(first).chain(older).collect()
+}
+
+fn row(
+    key: &ManagedKey,
+    found: &[InKeystore],
+    whole: PhaseTold,
+    columns: &[Column],
+    now: UnixMs,
+) -> Row {
+    let cell_under = |column: &Column| {
+        let found = found.iter().find(|found| found.keystore == column.id);
+        found.map_or_else(|| nothing(column), |found| cell(found, now))
+    };
+    Row {
+        label: version_label(key.label.as_str(), key.version_number),
+        spec: key.spec.to_string(),
+        state: state_words(key),
+        state_class: key.state.name(),
+        phase: whole.words,
+        phase_class: whole.name,
+        progress: whole.progress,
+        cells: columns.iter().map(cell_under).collect(),
     }
+}
+
+/// How a version that is not the one in use is called.
+fn version_label(label: &str, number: u32) -> String {
+    format!("{label}, version {number}")
 }
 
 /// Keystores that cannot be asked or whose token is not well, each once, however many keys it holds; and what a token that is
@@ -261,18 +297,23 @@ pub fn troubles(view: &KeyView, columns: &[Column], now: UnixMs) -> Vec<Trouble>
             .iter()
             .any(|column| column.id == id && !column.trouble.is_empty())
     };
-    let label = view.key.label.as_str();
-    view.keystores
-        .iter()
-        .filter(|found| matches!(tone(found), Tone::Wrong | Tone::Unknown))
-        .filter(|found| !is_told(found.keystore))
-        .flat_map(|found| {
+    let in_use = view.key.version_number;
+    view.all_rows()
+        .filter(|(_, found)| matches!(tone(found), Tone::Wrong | Tone::Unknown))
+        .filter(|(_, found)| !is_told(found.keystore))
+        .flat_map(|(version, found)| {
+            let label = view.key.label.as_str();
+            let label = if version == in_use {
+                label.to_owned()
+            } else {
+                version_label(label, version)
+            };
             if found.differences.is_empty() {
-                return vec![untyped(label, found)];
+                return vec![untyped(&label, found)];
             }
             let each = found.differences.iter();
-            each.map(|observed| trouble(label, found, observed, now))
-                .collect()
+            let told = each.map(|observed| trouble(&label, found, observed, now));
+            told.collect()
         })
         .collect()
 }
@@ -448,12 +489,11 @@ fn title(found: &InKeystore, now: UnixMs) -> String {
     lines.join("\n")
 }
 
-fn state_words(view: &KeyView) -> &'static str {
-    use crate::model::lifecycle::ManagedState;
-    if view.key.hold.is_some() {
+const fn state_words(key: &ManagedKey) -> &'static str {
+    if key.hold.is_some() {
         return "Disabled, to be destroyed";
     }
-    match view.key.state {
+    match key.state {
         ManagedState::PreActivation => "Pre-active",
         ManagedState::Active => "Active",
         ManagedState::Deactivated => "Deactivated",

@@ -137,7 +137,7 @@ async fn section(
         name: vault.vault.name.clone(),
         rows: keys
             .iter()
-            .map(|view| matrix::row(view, &columns, now))
+            .flat_map(|view| matrix::rows(view, &columns, now))
             .collect(),
         keystores_left: left(keystores.total, columns.len()),
         columns,

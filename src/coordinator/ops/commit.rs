@@ -90,7 +90,10 @@ impl Draft {
                 | Write::StrangerPut(_)
                 | Write::MaterialAlone { .. }
                 | Write::IgnorePut(_)
-                | Write::IgnoreDelete { .. } => None,
+                | Write::IgnoreDelete { .. }
+                | Write::BulkInsert { .. }
+                | Write::BulkUpdate { .. }
+                | Write::BulkKeyPut { .. } => None,
             })
             .collect()
     }
@@ -163,7 +166,7 @@ impl Ops {
     pub(crate) async fn commit_unguarded(
         &self,
         call: &Call,
-        draft: Draft,
+        mut draft: Draft,
     ) -> Result<Committed, OpsError> {
         let at = self.now();
         let id = OperationId::from_uuid(self.entropy.uuid_at(at));
@@ -179,6 +182,7 @@ impl Ops {
             operation: id,
             intents: draft.intents(),
             detail: draft.detail,
+            bulk: self.riding.as_ref().map(|riding| riding.bulk),
         };
         let also = draft.also.into_iter().map(|noted| AuditEntry {
             at,
@@ -188,7 +192,11 @@ impl Ops {
             operation: id,
             intents: noted.intents,
             detail: noted.detail,
+            bulk: None,
         });
+        // With all the others or not at all: so a bulk change counts each key once, whoever carries it on.
+        let row = self.riding.iter().map(|riding| riding.row());
+        draft.writes.extend(row);
         let earlier = self
             .store
             .commit(Change {

@@ -114,6 +114,28 @@ pub enum OpsError {
 }
 
 impl OpsError {
+    /// A short code: that of the refusal where it has one.
+    #[must_use]
+    pub fn code(&self) -> &str {
+        match self {
+            Self::Invalid { code, .. } | Self::Refused { code, .. } => code,
+            Self::NotFound { .. } => "not_found",
+            Self::Forbidden { .. } => "forbidden",
+            Self::PreconditionRequired { .. } => "precondition_required",
+            Self::EtagMismatch { .. } => "etag_mismatch",
+            Self::StateConflict { .. } => "state_conflict",
+            Self::Taken { .. } => "name_taken",
+            Self::InUse { .. } => "in_use",
+            Self::NoInternalKeystore => "no_internal_keystore",
+            Self::AgentUnreachable { late: true, .. } => "agent_late",
+            Self::AgentUnreachable { .. } => "agent_unreachable",
+            Self::IdempotencyReused => "idempotency_key_reused",
+            Self::Conflict { .. } => "changed_meanwhile",
+            Self::Full => "store_full",
+            Self::Unavailable { .. } => "try_again",
+        }
+    }
+
     pub(crate) fn invalid(field: &str, code: &str, message: impl Into<String>) -> Self {
         Self::Invalid {
             field: field.to_owned(),

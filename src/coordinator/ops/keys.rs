@@ -103,6 +103,8 @@ pub struct KeyView {
 pub struct VersionView {
     /// The key as this version.
     pub key: ManagedKey,
+    /// Whether every keystore has it as wanted.
+    pub phase: KeyPhase,
     /// Each keystore's truth about it.
     pub keystores: Vec<InKeystore>,
 }
@@ -282,6 +284,7 @@ impl Ops {
             let mut keystores = self.in_keystores(&version, directory).await?;
             keystores.retain(|row| row.instance.is_some());
             past.push(VersionView {
+                phase: phase_of(&version, keystores.iter()),
                 key: version,
                 keystores,
             });
@@ -418,15 +421,18 @@ impl Ops {
 /// A keystore is confirmed when all versions are as wanted there; a version that is made and not given out yet is a change that
 /// is under way.
 fn whole_phase(view: &KeyView) -> KeyPhase {
-    let rows: Vec<_> = view
-        .all_rows()
-        .map(|(_, row)| (row.keystore, row.is_target, row.status.clone()))
-        .collect();
-    let mut whole = phase(view.key.state == ManagedState::Active, &rows);
+    let mut whole = phase_of(&view.key, view.all_rows().map(|(_, row)| row));
     if view.key.coming.is_some() && view.key.state == ManagedState::Active {
         whole.phase = whole.phase.max(Phase::Changing);
     }
     whole
+}
+
+fn phase_of<'r>(key: &ManagedKey, rows: impl Iterator<Item = &'r InKeystore>) -> KeyPhase {
+    let rows: Vec<_> = rows
+        .map(|row| (row.keystore, row.is_target, row.status.clone()))
+        .collect();
+    phase(key.state == ManagedState::Active, &rows)
 }
 
 pub(crate) fn subject(id: KeyId) -> String {

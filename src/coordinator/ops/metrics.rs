@@ -12,9 +12,10 @@ use crate::coordinator::ops::{Ops, dates};
 use crate::coordinator::store::{self, KeyFilter};
 use crate::decide::difference::differences;
 use crate::decide::schedule::due;
-use crate::decide::status::status;
+use crate::decide::status::{Phase, status};
+use crate::model::bulk::Outcome;
 use crate::model::difference::Reason;
-use crate::model::ids::KeystoreId;
+use crate::model::ids::{KeyId, KeystoreId};
 use crate::model::lifecycle::ManagedState;
 use crate::model::live::Connection;
 
@@ -29,8 +30,14 @@ const KEYS_MAX: u32 = 500;
 pub struct Measured {
     /// Managed keys by state.
     pub keys: BTreeMap<&'static str, u64>,
+    /// Keys that are or were on a keystore, by phase: the worst of their keystores counts.
+    pub phases: BTreeMap<&'static str, u64>,
     /// Dates whose day has come and that have not acted.
     pub dates_overdue: u64,
+    /// Bulk changes that are running or paused.
+    pub bulk_changes: BTreeMap<&'static str, u64>,
+    /// Keys of those, by outcome.
+    pub bulk_keys: BTreeMap<&'static str, u64>,
     /// Each keystore.
     pub keystores: Vec<MeasuredKeystore>,
 }
@@ -94,21 +101,33 @@ impl Ops {
             let count = self.store.key_list(filter, one).await?.total;
             measured.keys.insert(state.name(), count);
         }
+        self.measure_bulk(&mut measured).await?;
+        let mut phases = BTreeMap::new();
         let mut page = Page::LARGEST;
         loop {
             let found = self.keystore_list(call, Default::default(), page).await?;
             let is_last = found.items.len() < usize::try_from(page.limit).unwrap_or(usize::MAX);
             for view in found.items {
-                measured.keystores.push(self.measure_keystore(view).await?);
+                let one = self.measure_keystore(view, &mut phases).await?;
+                measured.keystores.push(one);
             }
             if is_last {
+                for phase in Phase::ALL {
+                    let count = phases.values().filter(|one| **one == phase).count();
+                    let count = u64::try_from(count).unwrap_or(u64::MAX);
+                    measured.phases.insert(phase.name(), count);
+                }
                 return Ok(measured);
             }
             page.offset = page.offset.saturating_add(page.limit);
         }
     }
 
-    async fn measure_keystore(&self, view: KeystoreView) -> Result<MeasuredKeystore, OpsError> {
+    async fn measure_keystore(
+        &self,
+        view: KeystoreView,
+        phases: &mut BTreeMap<KeyId, Phase>,
+    ) -> Result<MeasuredKeystore, OpsError> {
         let now = self.now();
         let id = view.record.id;
         let terms = self.terms(&view.record).await?;
@@ -116,8 +135,10 @@ impl Ops {
         let mut reasons = BTreeMap::new();
         for row in self.store.keystore_instances(id).await? {
             let live = self.fleet.live(id, row.instance.intent.version);
-            let name = status(&row.instance, &live, &terms).name();
-            *instances.entry(name).or_insert(0) += 1;
+            let status = status(&row.instance, &live, &terms);
+            *instances.entry(status.name()).or_insert(0) += 1;
+            let worst = phases.entry(row.key).or_insert(Phase::InStep);
+            *worst = Phase::of(&status).max(*worst);
             let found = differences(&row.instance, &live, &terms, now, self.limits.late_after_ms);
             let mut found: Vec<Reason> = found.into_iter().map(|one| one.reason).collect();
             found.sort_unstable();
@@ -137,6 +158,28 @@ impl Ops {
             instances,
             differences: reasons,
         })
+    }
+
+    async fn measure_bulk(&self, measured: &mut Measured) -> Result<(), OpsError> {
+        for state in ["running", "paused"] {
+            measured.bulk_changes.insert(state, 0);
+        }
+        for outcome in Outcome::ALL {
+            measured.bulk_keys.insert(outcome.name(), 0);
+        }
+        let page = Page::LARGEST.for_store();
+        let open = self
+            .store
+            .bulk_list(vec!["running", "paused"], page)
+            .await?;
+        for bulk in open.items {
+            *measured.bulk_changes.entry(bulk.state.name()).or_insert(0) += 1;
+            for count in self.store.bulk_counts(bulk.id).await? {
+                let name = count.outcome.name();
+                *measured.bulk_keys.entry(name).or_insert(0) += u64::from(count.count);
+            }
+        }
+        Ok(())
     }
 
     async fn dates_overdue(&self) -> Result<u64, OpsError> {

@@ -13,6 +13,9 @@ pub mod audit;
 pub mod auth;
 pub mod backup;
 pub mod birth;
+pub mod bulk;
+pub mod bulk_plan;
+pub mod bulk_run;
 pub mod calendar;
 pub mod commit;
 pub mod dates;
@@ -54,9 +57,10 @@ pub mod words;
 
 use std::sync::Arc;
 
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, Notify};
 
 use crate::clock::{Monotonic, WallClock};
+use crate::coordinator::ops::bulk_run::Riding;
 use crate::coordinator::ops::entropy::Entropy;
 use crate::coordinator::ops::fleet::Fleet;
 use crate::coordinator::ops::metrics::Measured;
@@ -71,6 +75,10 @@ pub struct Ops {
     pub(crate) entropy: Arc<dyn Entropy>,
     pub(crate) limits: Limits,
     pub(crate) clock: WallClock,
+    /// What is written with the next change: the row of a bulk change that it belongs to.
+    pub(crate) riding: Option<Riding>,
+    /// Told when a bulk change is made or resumed.
+    pub(crate) bulk_begins: Arc<Notify>,
     /// The last measurement, and when it was taken.
     pub(crate) measured: Arc<Mutex<Option<(Monotonic, Measured)>>>,
 }
@@ -114,6 +122,8 @@ impl Ops {
             entropy,
             limits,
             clock: WallClock::system(),
+            riding: None,
+            bulk_begins: Arc::default(),
             measured: Arc::default(),
         }
     }

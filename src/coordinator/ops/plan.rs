@@ -9,7 +9,7 @@ use crate::coordinator::ops::intents::{self, Wish};
 use crate::coordinator::ops::targets::retarget;
 use crate::decide::effects::effects;
 use crate::model::desired::{Instance, Want};
-use crate::model::ids::{KeyId, KeystoreId};
+use crate::model::ids::{Digest, KeyId, KeystoreId};
 use crate::model::key::ManagedKey;
 use crate::model::lifecycle::{Action, ManagedState};
 use crate::model::live::{Connection, Live};
@@ -57,6 +57,10 @@ pub struct PlannedKeystore {
     pub steps: Vec<String>,
     /// Why it would not go, or not now.
     pub refused: Option<String>,
+    /// Whether that passes by itself: it is done when the keystore is back.
+    pub is_later: bool,
+    /// Digest of the intent that would be written.
+    pub intent: Digest,
 }
 
 impl Ops {
@@ -132,16 +136,23 @@ impl Ops {
             want: Some(wish.want),
             steps: Vec::new(),
             refused: None,
+            is_later: false,
+            intent: intent.digest(),
         };
         let strategy = self.strategy(&intent);
         match found(&live, before.is_some()) {
-            Err(why) => planned.refused = Some(why),
+            Err(why) => {
+                planned.refused = Some(why);
+                planned.is_later = true;
+            }
             Ok(found) => match effects(&intent, &found, strategy) {
                 Err(obstacle) => planned.refused = Some(obstacle.to_string()),
                 Ok(steps) => {
                     planned.steps = steps.iter().map(Step::describe).collect();
                     if steps.iter().any(Step::needs_material) {
-                        planned.refused = self.without_material(key, wish.keystore).await?;
+                        let without = self.without_material(key, wish.keystore).await?;
+                        planned.is_later = matches!(without, Some((_, true)));
+                        planned.refused = without.map(|(why, _)| why);
                     }
                 }
             },
@@ -149,26 +160,31 @@ impl Ops {
         Ok(planned)
     }
 
-    /// Why the material could not get there now.
+    /// Why the material could not get there now, and whether that passes by itself.
     async fn without_material(
         &self,
         key: &ManagedKey,
         target: KeystoreId,
-    ) -> Result<Option<String>, OpsError> {
+    ) -> Result<Option<(String, bool)>, OpsError> {
         if let Some(no_way) = self.no_way(key, target).await? {
-            return Ok(Some(format!("{}: {}", no_way.code, no_way.reason)));
+            let why = format!("{}: {}", no_way.code, no_way.reason);
+            return Ok(Some((why, false)));
         }
         let copies = self.store.copies(key.version).await?;
         if copies.is_empty() {
-            return Ok(Some(
-                "no_repository_copy: the material is not in the repository".to_owned(),
-            ));
+            let why = "no_repository_copy: the material is not in the repository";
+            return Ok(Some((why.to_owned(), false)));
         }
         let mut why = None;
         for copy in &copies {
             match self.is_well(copy.keystore) {
                 Ok(()) => return Ok(None),
-                Err(ill) => why = Some(format!("not now: the keystore with the material: {ill}")),
+                Err(ill) => {
+                    why = Some((
+                        format!("not now: the keystore with the material: {ill}"),
+                        true,
+                    ));
+                }
             }
         }
         Ok(why)

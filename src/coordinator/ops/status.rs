@@ -290,10 +290,19 @@ fn observed(instance: &Instance, live: &Live, all: Vec<Difference>) -> Vec<Obser
                 .iter()
                 .find(|(reason, _)| *reason == difference.reason)
                 .map(|(_, at)| *at)
-                .or(own_change.then_some(instance.since));
+                .or(own_change.then_some(instance.since))
+                .or_else(|| gone_since(live).filter(|_| difference.reason == Reason::Unreachable));
             Observed { difference, since }
         })
         .collect()
+}
+
+/// Since when the agent has been away.
+const fn gone_since(live: &Live) -> Option<UnixMs> {
+    match &live.connection {
+        Connection::Down { since, .. } => Some(*since),
+        Connection::Never { .. } | Connection::CatchingUp | Connection::Live => None,
+    }
 }
 
 /// Of what we made nothing is weak, or it is a difference.

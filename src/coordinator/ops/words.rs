@@ -2,7 +2,7 @@
 
 use crate::coordinator::ops::keys::KeyView;
 use crate::coordinator::ops::status::{InKeystore, Observed};
-use crate::decide::status::Phase;
+use crate::decide::status::{KeyPhase, Phase};
 use crate::model::difference::{CausedBy, Difference, HealedBy, Reason, Seen, Status};
 use crate::model::observed::{Proof, ProofKind};
 
@@ -168,14 +168,33 @@ pub const fn reason_words(reason: Reason) -> &'static str {
     }
 }
 
-/// A phase, in words.
-#[must_use]
-pub const fn phase_words(phase: Phase) -> &'static str {
+const fn phase_words(phase: Phase) -> &'static str {
     match phase {
         Phase::InStep => "In step",
         Phase::Changing => "Changing",
         Phase::OutOfStep => "Out of step",
         Phase::Unknown => "Unknown",
+    }
+}
+
+/// How far a key or a version is, for pages.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PhaseTold {
+    /// In words.
+    pub words: &'static str,
+    /// Its own name.
+    pub name: &'static str,
+    /// `3 of 4 confirmed`.
+    pub progress: String,
+}
+
+/// How far a key or a version is, for pages.
+#[must_use]
+pub fn phase_told(phase: &KeyPhase) -> PhaseTold {
+    PhaseTold {
+        words: phase_words(phase.phase),
+        name: phase.phase.name(),
+        progress: format!("{} of {} confirmed", phase.confirmed, phase.total),
     }
 }
 

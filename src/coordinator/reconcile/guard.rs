@@ -279,6 +279,7 @@ fn change(record: Recovery, expected: Option<Revision>) -> Change {
         operation: OperationId::from_uuid(Uuid::new_v4()),
         intents: Vec::new(),
         detail: detail.unwrap_or_default(),
+        bulk: None,
     };
     Change {
         operation: None,

@@ -140,6 +140,7 @@ fn change(version: KeyVersionId, copy: RepositoryCopy) -> Change {
         operation: OperationId::from_uuid(Uuid::new_v4()),
         intents: Vec::new(),
         detail: format!("key version {version}"),
+        bulk: None,
     };
     Change {
         operation: None,

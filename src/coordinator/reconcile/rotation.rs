@@ -248,5 +248,6 @@ fn entry(keystore: KeystoreId, action: &str, detail: String) -> AuditEntry {
         operation: OperationId::from_uuid(Uuid::new_v4()),
         intents: Vec::new(),
         detail,
+        bulk: None,
     }
 }

@@ -9,6 +9,9 @@ pub const WRITES_MAX: usize = 65_536;
 /// How long an operation is remembered, milliseconds: 30 days.
 pub(crate) const OPERATION_AGE_MAX_MS: i64 = 30 * 24 * 60 * 60 * 1000;
 
+/// How long a bulk change that ended is kept with its keys, milliseconds: 90 days. The audit log keeps what it did.
+pub(crate) const BULK_AGE_MAX_MS: i64 = 90 * 24 * 60 * 60 * 1000;
+
 /// Old operations that one new one removes: more than one, so that they get fewer; few, so that no change waits for it, and a
 /// clock that jumps forgets little.
 pub(crate) const PRUNED_MAX: u32 = 4;

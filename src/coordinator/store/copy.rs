@@ -53,7 +53,7 @@ const fn table(
     }
 }
 
-const TABLES: [Table; 15] = [
+const TABLES: [Table; 17] = [
     table(
         "vault",
         &[
@@ -186,6 +186,31 @@ const TABLES: [Table; 15] = [
             ("at", Number),
         ],
         "key",
+    ),
+    table(
+        "bulk",
+        &[
+            ("id", Id),
+            ("state", Text),
+            ("wave", Number),
+            ("created_at", Number),
+            ("ended_at", Number),
+            ("revision", Number),
+            ("record", Text),
+        ],
+        "id",
+    ),
+    table(
+        "bulk_key",
+        &[
+            ("bulk", Id),
+            ("place", Number),
+            ("wave", Number),
+            ("outcome", Text),
+            ("at", Number),
+            ("record", Text),
+        ],
+        "bulk, place",
     ),
     table(
         "audit",

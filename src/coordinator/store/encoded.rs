@@ -94,6 +94,8 @@ fn record_of(write: &Write) -> Result<String, StoreError> {
         Write::RecoveryPut { record, .. } => encode(record),
         Write::StrangerPut(stranger) => encode(stranger),
         Write::IgnorePut(ignored) => encode(ignored),
+        Write::BulkInsert { record, .. } | Write::BulkUpdate { record, .. } => encode(record),
+        Write::BulkKeyPut { row, .. } => encode(row),
         Write::VaultDelete { .. }
         | Write::TemplateDelete { .. }
         | Write::KeystoreDelete { .. }

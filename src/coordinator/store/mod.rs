@@ -17,10 +17,11 @@ use async_trait::async_trait;
 use crate::coordinator::store::sharing::Sharing;
 use crate::model::adoption::Ignored;
 use crate::model::audit::AuditEntry;
+use crate::model::bulk::{BulkChange, BulkKey, Outcome};
 use crate::model::desired::Instance;
 use crate::model::ids::{
-    Digest, Generation, KeyId, KeyVersionId, KeystoreId, OperationId, Revision, TemplateId, Term,
-    VaultId,
+    BulkId, Digest, Generation, KeyId, KeyVersionId, KeystoreId, OperationId, Revision, TemplateId,
+    Term, VaultId,
 };
 use crate::model::kek::{KekNumber, KekRotation};
 use crate::model::key::ManagedKey;
@@ -146,6 +147,24 @@ pub enum Write {
         cka_id: Vec<u8>,
         label: String,
     },
+    /// A new bulk change with its keys. Those that ended 90 days before go, a few at a time.
+    BulkInsert {
+        record: Box<BulkChange>,
+        keys: Vec<BulkKey>,
+    },
+    /// A bulk change, if its revision is still the expected one.
+    BulkUpdate {
+        record: Box<BulkChange>,
+        expected: Revision,
+    },
+    /// A key of a bulk change, if its outcome is still the expected one, the bulk change runs, and its wave has begun: so
+    /// whoever comes later, or after a stop, changes nothing, nor whatever is written with it. What came of a key that is
+    /// changing is written after a stop too.
+    BulkKeyPut {
+        bulk: BulkId,
+        row: Box<BulkKey>,
+        expected: Outcome,
+    },
 }
 
 /// Why the store did not do it.
@@ -226,6 +245,28 @@ pub struct KeyFilter {
     pub keystore: Option<KeystoreId>,
     /// Field names of API v4 (`label`, `created_at`, ...), true: descending. Ties by id.
     pub sort: Vec<(String, bool)>,
+}
+
+/// Which keys of a bulk change.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct BulkKeyFilter {
+    /// Of this wave; 0: of none.
+    pub wave: Option<u32>,
+    /// With one of these outcomes; empty: all.
+    pub outcomes: Vec<Outcome>,
+}
+
+/// How many keys of a wave have an outcome.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct BulkCount {
+    /// The wave; 0: none.
+    pub wave: u32,
+    /// The outcome.
+    pub outcome: Outcome,
+    /// How many.
+    pub count: u32,
+    /// When the last of them came to it.
+    pub last: UnixMs,
 }
 
 /// An instance with the key it belongs to.
@@ -380,6 +421,26 @@ pub trait Store: Send + Sync + std::fmt::Debug {
     async fn recovery(&self) -> Result<Option<Recovery>, StoreError>;
     /// Keys that a keystore's agent keeps, the store does not know, and an operator has seen.
     async fn strangers(&self, keystore: KeystoreId) -> Result<Vec<Stranger>, StoreError>;
+
+    /// One bulk change.
+    async fn bulk(&self, id: BulkId) -> Result<Option<BulkChange>, StoreError>;
+    /// Bulk changes in one of these states (none: all), newest first.
+    async fn bulk_list(
+        &self,
+        states: Vec<&'static str>,
+        page: Page,
+    ) -> Result<Paged<BulkChange>, StoreError>;
+    /// Keys of a bulk change, in their order.
+    async fn bulk_keys(
+        &self,
+        bulk: BulkId,
+        filter: BulkKeyFilter,
+        page: Page,
+    ) -> Result<Paged<BulkKey>, StoreError>;
+    /// The key at a place of a bulk change.
+    async fn bulk_key(&self, bulk: BulkId, place: u32) -> Result<Option<BulkKey>, StoreError>;
+    /// How many keys of a bulk change are how far, wave by wave.
+    async fn bulk_counts(&self, bulk: BulkId) -> Result<Vec<BulkCount>, StoreError>;
 
     /// Notes what was last seen, of instances that there are. A cache for people: may be lost, never counted.
     async fn seen_put(

@@ -216,6 +216,7 @@ pub(crate) fn audit(subject: &str, detail: &str) -> AuditEntry {
         operation: OperationId::from_uuid(Uuid::new_v4()),
         intents: vec![sha256(b"intent")],
         detail: detail.to_owned(),
+        bulk: None,
     }
 }
 

@@ -31,6 +31,7 @@ pub const READER: &str = "reader-token-0123456789abcdef012345678";
 
 pub struct Coordinator {
     pub router: Router,
+    pub ops: Arc<Ops>,
     pub fleet: PaperFleet,
     _directory: TempDir,
 }
@@ -103,7 +104,8 @@ impl Coordinator {
             .unwrap();
         let pages = console::router(Arc::clone(&ops), auth.clone(), console::Line::LoopbackHttp);
         Self {
-            router: api::router(ops, auth).merge(pages),
+            router: api::router(Arc::clone(&ops), auth).merge(pages),
+            ops,
             fleet,
             _directory: directory,
         }

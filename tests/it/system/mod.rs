@@ -2,6 +2,7 @@
 
 mod adoption;
 mod attacks;
+mod bulk;
 mod drift;
 mod drift_policy;
 mod feigned;
@@ -9,6 +10,7 @@ mod kek_rotation;
 mod luck;
 mod main_job;
 mod makes;
+mod partly;
 mod probe;
 mod repository;
 mod restored;

@@ -9,7 +9,7 @@ use crate::coordinator::store::postgres::record::{
     template_insert, template_update, vault_insert, vault_update,
 };
 use crate::coordinator::store::postgres::sql::{Sql, execute};
-use crate::coordinator::store::postgres::{adoption, delete, query, recovery, rotation};
+use crate::coordinator::store::postgres::{adoption, bulk, delete, query, recovery, rotation};
 use crate::coordinator::store::{OperationRecord, StoreError, Write};
 use crate::model::ids::{KeyVersionId, KeystoreId};
 use crate::model::live::LastSeen;
@@ -94,6 +94,13 @@ async fn write_one(sql: &Sql, write: &Write, text: &str) -> Result<(), Problem> 
             cka_id,
             label,
         } => adoption::ignore_delete(sql, *keystore, cka_id, label).await,
+        Write::BulkInsert { record, keys } => bulk::insert(sql, record, keys, text).await,
+        Write::BulkUpdate { record, expected } => bulk::update(sql, record, *expected, text).await,
+        Write::BulkKeyPut {
+            bulk,
+            row,
+            expected,
+        } => bulk::key_put(sql, *bulk, row, *expected, text).await,
     }
 }
 

@@ -9,6 +9,7 @@
 //! ```
 
 pub mod adoption;
+pub mod bulk;
 pub mod change;
 pub mod connect;
 pub mod delete;
@@ -41,12 +42,14 @@ use crate::coordinator::store::postgres::lease::Member;
 use crate::coordinator::store::postgres::writer::{Work, Writer};
 use crate::coordinator::store::sharing::{Errand, Hint, News, Round, Sharing, Telling};
 use crate::coordinator::store::{
-    AdoptedId, Change, InstanceRow, KeyFilter, OperationRecord, Page, Paged, Store, StoreError,
+    AdoptedId, BulkCount, BulkKeyFilter, Change, InstanceRow, KeyFilter, OperationRecord, Page,
+    Paged, Store, StoreError,
 };
 use crate::model::adoption::Ignored;
 use crate::model::audit::AuditEntry;
+use crate::model::bulk::{BulkChange, BulkKey};
 use crate::model::desired::Instance;
-use crate::model::ids::{KeyId, KeyVersionId, KeystoreId, TemplateId, Term, VaultId};
+use crate::model::ids::{BulkId, KeyId, KeyVersionId, KeystoreId, TemplateId, Term, VaultId};
 use crate::model::kek::{KekNumber, KekRotation};
 use crate::model::key::ManagedKey;
 use crate::model::keystore::KeystoreRecord;
@@ -279,6 +282,35 @@ impl Store for PostgresStore {
 
     async fn strangers(&self, keystore: KeystoreId) -> Result<Vec<Stranger>, StoreError> {
         ask!(self, |sql| recovery::strangers(sql, keystore))
+    }
+
+    async fn bulk(&self, id: BulkId) -> Result<Option<BulkChange>, StoreError> {
+        ask!(self, |sql| bulk::find(sql, id))
+    }
+
+    async fn bulk_list(
+        &self,
+        states: Vec<&'static str>,
+        page: Page,
+    ) -> Result<Paged<BulkChange>, StoreError> {
+        ask!(self, |sql| bulk::list(sql, states, page))
+    }
+
+    async fn bulk_keys(
+        &self,
+        bulk: BulkId,
+        filter: BulkKeyFilter,
+        page: Page,
+    ) -> Result<Paged<BulkKey>, StoreError> {
+        ask!(self, |sql| bulk::keys(sql, bulk, filter, page))
+    }
+
+    async fn bulk_key(&self, bulk: BulkId, place: u32) -> Result<Option<BulkKey>, StoreError> {
+        ask!(self, |sql| bulk::key(sql, bulk, place))
+    }
+
+    async fn bulk_counts(&self, bulk: BulkId) -> Result<Vec<BulkCount>, StoreError> {
+        ask!(self, |sql| bulk::counts(sql, bulk))
     }
 
     async fn seen_put(

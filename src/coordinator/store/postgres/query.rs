@@ -288,14 +288,14 @@ pub(crate) async fn audit_list(
 }
 
 /// A list that is put together of conditions, each with one value, whose place is a bare `$`.
-struct List {
+pub(crate) struct List {
     table: &'static str,
     condition: String,
     values: Vec<Box<dyn ToSql + Sync + Send>>,
 }
 
 impl List {
-    fn of(table: &'static str) -> Self {
+    pub(crate) fn of(table: &'static str) -> Self {
         Self {
             table,
             condition: "true".to_owned(),
@@ -303,7 +303,7 @@ impl List {
         }
     }
 
-    fn with(&mut self, condition: &str, value: impl ToSql + Sync + Send + 'static) {
+    pub(crate) fn with(&mut self, condition: &str, value: impl ToSql + Sync + Send + 'static) {
         self.values.push(Box::new(value));
         let place = format!("${}", self.values.len());
         self.condition.push_str(" AND ");
@@ -311,7 +311,7 @@ impl List {
     }
 
     /// Total and page of one snapshot: both come from one statement.
-    async fn page<T: serde::de::DeserializeOwned>(
+    pub(crate) async fn page<T: serde::de::DeserializeOwned>(
         mut self,
         sql: &Sql,
         order: &str,

@@ -8,10 +8,10 @@ use tokio_postgres::Client;
 use crate::coordinator::store::postgres::connect::OpenError;
 
 /// Each entry takes the schema from its index to the next number. Never edited, only appended to.
-const MIGRATIONS: [&str; 1] = [FIRST];
+const MIGRATIONS: [&str; 2] = [FIRST, BULK];
 
 /// What this program knows.
-pub(crate) const KNOWN: i32 = 1;
+pub(crate) const KNOWN: i32 = 2;
 
 /// The advisory lock of migrations: "lockstep" in ASCII.
 const MIGRATING: i64 = 0x6c6f_636b_7374_6570;
@@ -227,6 +227,33 @@ CREATE TABLE errand (
     expires TIMESTAMPTZ NOT NULL
 );
 CREATE INDEX errand_keystore ON errand (keystore);
+"#;
+
+/// One action on many keys, in waves.
+const BULK: &str = r#"
+CREATE TABLE bulk (
+    id UUID NOT NULL PRIMARY KEY,
+    state TEXT COLLATE "C" NOT NULL,
+    wave BIGINT NOT NULL,
+    created_at BIGINT NOT NULL,
+    ended_at BIGINT,
+    revision BIGINT NOT NULL,
+    record TEXT NOT NULL
+);
+CREATE INDEX bulk_state ON bulk (state, created_at);
+CREATE INDEX bulk_ended ON bulk (ended_at) WHERE ended_at IS NOT NULL;
+
+-- No reference to key: a record that is removed stays in the account of what was done.
+CREATE TABLE bulk_key (
+    bulk UUID NOT NULL REFERENCES bulk (id) ON DELETE CASCADE,
+    place BIGINT NOT NULL,
+    wave BIGINT NOT NULL,
+    outcome TEXT COLLATE "C" NOT NULL,
+    at BIGINT NOT NULL,
+    record TEXT NOT NULL,
+    PRIMARY KEY (bulk, place)
+);
+CREATE INDEX bulk_key_outcome ON bulk_key (bulk, outcome, wave, place);
 "#;
 
 /// Brings the schema up to date.

@@ -5,6 +5,7 @@ use rusqlite::{Connection, OptionalExtension as _, params};
 use crate::coordinator::store::bounds::{OPERATION_AGE_MAX_MS, PRUNED_MAX};
 use crate::coordinator::store::encoded::{Encoded, encode, from_number, number};
 use crate::coordinator::store::sqlite::adoption;
+use crate::coordinator::store::sqlite::bulk;
 use crate::coordinator::store::sqlite::delete;
 use crate::coordinator::store::sqlite::instance::instance_put;
 use crate::coordinator::store::sqlite::record::{
@@ -100,6 +101,13 @@ fn write_one(sql: &Connection, write: &Write, text: &str) -> Result<(), StoreErr
             cka_id,
             label,
         } => adoption::ignore_delete(sql, *keystore, cka_id, label),
+        Write::BulkInsert { record, keys } => bulk::insert(sql, record, keys, text),
+        Write::BulkUpdate { record, expected } => bulk::update(sql, record, *expected, text),
+        Write::BulkKeyPut {
+            bulk,
+            row,
+            expected,
+        } => bulk::key_put(sql, *bulk, row, *expected, text),
     }
 }
 

@@ -9,6 +9,7 @@
 //! ```
 
 pub mod adoption;
+pub mod bulk;
 pub mod change;
 pub mod checkup;
 pub mod delete;
@@ -39,13 +40,14 @@ use crate::coordinator::store::encoded::{Encoded, because, unavailable};
 use crate::coordinator::store::sqlite::reader::Readers;
 use crate::coordinator::store::sqlite::writer::{Answer, Work, Writer};
 use crate::coordinator::store::{
-    AdoptedId, Change, Checkup, InstanceRow, KeyFilter, OperationRecord, Page, Paged, Store,
-    StoreError,
+    AdoptedId, BulkCount, BulkKeyFilter, Change, Checkup, InstanceRow, KeyFilter, OperationRecord,
+    Page, Paged, Store, StoreError,
 };
 use crate::model::adoption::Ignored;
 use crate::model::audit::AuditEntry;
+use crate::model::bulk::{BulkChange, BulkKey};
 use crate::model::desired::Instance;
-use crate::model::ids::{KeyId, KeyVersionId, KeystoreId, TemplateId, Term, VaultId};
+use crate::model::ids::{BulkId, KeyId, KeyVersionId, KeystoreId, TemplateId, Term, VaultId};
 use crate::model::kek::{KekNumber, KekRotation};
 use crate::model::key::ManagedKey;
 use crate::model::keystore::KeystoreRecord;
@@ -473,6 +475,36 @@ impl Store for SqliteStore {
     async fn strangers(&self, keystore: KeystoreId) -> Result<Vec<Stranger>, StoreError> {
         self.read(move |sql| recovery::strangers(sql, keystore))
             .await
+    }
+
+    async fn bulk(&self, id: BulkId) -> Result<Option<BulkChange>, StoreError> {
+        self.read(move |sql| bulk::find(sql, id)).await
+    }
+
+    async fn bulk_list(
+        &self,
+        states: Vec<&'static str>,
+        page: Page,
+    ) -> Result<Paged<BulkChange>, StoreError> {
+        self.read(move |sql| bulk::list(sql, &states, page)).await
+    }
+
+    async fn bulk_keys(
+        &self,
+        bulk: BulkId,
+        filter: BulkKeyFilter,
+        page: Page,
+    ) -> Result<Paged<BulkKey>, StoreError> {
+        self.read(move |sql| bulk::keys(sql, bulk, &filter, page))
+            .await
+    }
+
+    async fn bulk_key(&self, bulk: BulkId, place: u32) -> Result<Option<BulkKey>, StoreError> {
+        self.read(move |sql| bulk::key(sql, bulk, place)).await
+    }
+
+    async fn bulk_counts(&self, bulk: BulkId) -> Result<Vec<BulkCount>, StoreError> {
+        self.read(move |sql| bulk::counts(sql, bulk)).await
     }
 
     async fn seen_put(

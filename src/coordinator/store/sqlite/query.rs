@@ -318,14 +318,14 @@ pub(crate) fn audit_list(
 }
 
 /// A list that is put together of conditions. Values are bound in the order of their places, all of them plain `?`.
-struct List {
+pub(crate) struct List {
     table: &'static str,
     condition: String,
     values: Vec<Value>,
 }
 
 impl List {
-    fn of(table: &'static str) -> Self {
+    pub(crate) fn of(table: &'static str) -> Self {
         Self {
             table,
             condition: "1".to_owned(),
@@ -333,7 +333,7 @@ impl List {
         }
     }
 
-    fn with(&mut self, condition: &str, values: impl IntoIterator<Item = Value>) {
+    pub(crate) fn with(&mut self, condition: &str, values: impl IntoIterator<Item = Value>) {
         self.condition.push_str(" AND ");
         self.condition.push_str(condition);
         self.values.extend(values);
@@ -347,7 +347,7 @@ impl List {
         );
     }
 
-    fn page<T: DeserializeOwned>(
+    pub(crate) fn page<T: DeserializeOwned>(
         mut self,
         sql: &Connection,
         order: &str,

@@ -9,7 +9,7 @@ use rusqlite::{Connection, Transaction, TransactionBehavior};
 use crate::coordinator::store::sqlite::OpenError;
 
 /// Each entry takes the schema from its index to the next number (`PRAGMA user_version`). Never edited, only appended to.
-const MIGRATIONS: [&str; 5] = [FIRST, ADOPTION, KEK_ROTATION, RECOVERY, TIME];
+const MIGRATIONS: [&str; 6] = [FIRST, ADOPTION, KEK_ROTATION, RECOVERY, TIME, BULK];
 
 const FIRST: &str = "
 CREATE TABLE vault (
@@ -208,6 +208,33 @@ CREATE INDEX key_expiration ON key (expiration_open) WHERE state IN ('active', '
 CREATE INDEX key_rotation ON key (rotation_date) WHERE state = 'active';
 CREATE INDEX key_hold ON key (hold_until) WHERE hold_until IS NOT NULL;
 CREATE INDEX key_coming ON key (coming) WHERE coming IS NOT NULL;
+";
+
+/// One action on many keys, in waves.
+const BULK: &str = "
+CREATE TABLE bulk (
+    id BLOB NOT NULL PRIMARY KEY CHECK (length(id) = 16),
+    state TEXT NOT NULL,
+    wave INTEGER NOT NULL,
+    created_at INTEGER NOT NULL,
+    ended_at INTEGER,
+    revision INTEGER NOT NULL,
+    record TEXT NOT NULL
+) STRICT;
+CREATE INDEX bulk_state ON bulk (state, created_at);
+CREATE INDEX bulk_ended ON bulk (ended_at) WHERE ended_at IS NOT NULL;
+
+-- No reference to key: a record that is removed stays in the account of what was done.
+CREATE TABLE bulk_key (
+    bulk BLOB NOT NULL REFERENCES bulk (id) ON DELETE CASCADE,
+    place INTEGER NOT NULL,
+    wave INTEGER NOT NULL,
+    outcome TEXT NOT NULL,
+    at INTEGER NOT NULL,
+    record TEXT NOT NULL,
+    PRIMARY KEY (bulk, place)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX bulk_key_outcome ON bulk_key (bulk, outcome, wave, place);
 ";
 
 /// Looks the file over.
