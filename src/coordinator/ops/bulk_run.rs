@@ -166,15 +166,38 @@ impl Ops {
                 Ok(false)
             }
             Next::NotConfirmed => {
-                let message = format!(
-                    "wave {} was not confirmed within {} s: {} keys are not",
+                let mut message = format!(
+                    "wave {} was not confirmed within {} s: {} of its keys not yet",
                     bulk.wave, bulk.confirm_within_s, wave.changing
                 );
+                if let Some(first) = self.bulk_unconfirmed(&bulk).await? {
+                    message.push_str(&format!(", first {first}"));
+                }
                 self.bulk_stop(&bulk, PauseReason::NotConfirmed, message, None)
                     .await?;
                 Ok(false)
             }
         }
+    }
+
+    /// The first key of the wave that is not confirmed, and what its keystore says.
+    async fn bulk_unconfirmed(&self, bulk: &BulkChange) -> Result<Option<String>, OpsError> {
+        let filter = BulkKeyFilter {
+            wave: Some(bulk.wave),
+            outcomes: vec![Outcome::Changing],
+        };
+        let one = store::Page {
+            limit: 1,
+            offset: 0,
+        };
+        let found = self.store.bulk_keys(bulk.id, filter, one).await?.items;
+        let Some(row) = found.first() else {
+            return Ok(None);
+        };
+        let (_judged, why) = self
+            .bulk_judged(bulk, row, &mut Directory::default())
+            .await?;
+        Ok(why.map(|why| format!("{}: {}", row.label, why.message)))
     }
 
     /// Pauses it, with the row that made it so.

@@ -309,6 +309,10 @@ async fn a_wave_that_is_not_confirmed_in_time_pauses_it() {
     house.ops.bulk_pass().await.unwrap();
     let late = view(&house, id).await;
     assert_eq!(paused(&late), Some(PauseReason::NotConfirmed));
+    let BulkState::Paused { message, .. } = &late.bulk.state else {
+        panic!("{late:?}");
+    };
+    assert!(message.contains("first k00: a: not known"), "{message}");
     // It has its time again; or is left behind.
     let now = call(Some(late.bulk.revision.0));
     let resumed = house.ops.bulk_resume(&now, id, false).await.unwrap().value;

@@ -316,6 +316,18 @@ fn begin(request: &BulkCreate, wait: Wait, context: &mut Context<'_, '_>) -> any
         .client
         .change(Verb::Post, BULK, &Change::with_body(request)?)?
         .value;
+    let open: BulkList = context
+        .client
+        .get(BULK, &[("state", "running,paused")])?
+        .value;
+    let others = open.bulk_changes.iter().filter(|one| one.id != made.id);
+    let running = others.filter(|one| one.state == "running").count();
+    if running > 0 {
+        // Who takes use away may want to cancel what gives it.
+        context.note(&format!(
+            "{running} other bulk changes go on beside it: lockstep bulk list --open"
+        ))?;
+    }
     if wait.limit_s.is_none() {
         context.show(&made, page::bulk)?;
         return Ok(Exit::Done);

@@ -56,7 +56,11 @@ fn planned(key: &PlannedKey) -> Vec<String> {
         key.managed_key.label.clone(),
         words(key.state.name()),
         key.keystores.to_string(),
-        key.steps.to_string(),
+        // Of a version that is not made yet nobody knows them.
+        match key.steps {
+            0 => "-".to_owned(),
+            steps => steps.to_string(),
+        },
         key.digest.chars().take(16).collect(),
         or_dash(&notes.join("; ")),
     ]
@@ -149,6 +153,13 @@ pub(in crate::cli::commands::bulk) fn bulk(bulk: &Bulk) -> String {
         table.row(cells);
     }
     lines.extend([String::new(), table.render()]);
+    if !matches!(bulk.state.as_str(), "running" | "paused") && bulk.total.changing > 0 {
+        let count = bulk.total.changing;
+        lines.extend([
+            String::new(),
+            format!("{count} were not confirmed when it ended: key status says more of each"),
+        ]);
+    }
     if !bulk.refused.is_empty() {
         lines.push(String::new());
     }
