@@ -15,6 +15,7 @@ use crate::agent::config::Config;
 use crate::agent::driver::{Driver, Parts};
 use crate::agent::durable;
 use crate::agent::journal::file::{self, JournalFile};
+use crate::agent::journal::rewriting::is_worth;
 use crate::agent::journal::writer::JournalWriter;
 use crate::agent::probes::Probes;
 use crate::agent::service::endpoint::Shared;
@@ -30,12 +31,6 @@ use crate::tls;
 
 /// Most connections at once: the coordinators of a fleet, their health checks, and people who look.
 const CONNECTIONS_MAX: usize = 64;
-
-/// The journal is rewritten at a start if it holds this many times what is needed.
-const COMPACTION_FACTOR: usize = 2;
-
-/// A journal of fewer records is not worth rewriting.
-const COMPACTION_RECORDS_MIN: usize = 1_000;
 
 /// Serves until SIGTERM or SIGINT.
 ///
@@ -132,8 +127,7 @@ fn recover(config: &Config, own: &Own, started: Monotonic) -> anyhow::Result<Rec
     };
     let machine = Machine::recover(setup, contents.records.clone(), started.elapsed_ms());
     let fewest = machine.records();
-    let worth = contents.records.len() >= COMPACTION_RECORDS_MIN
-        && contents.records.len() / COMPACTION_FACTOR >= fewest.len();
+    let worth = is_worth(contents.records.len(), fewest.len());
     let file = if worth && own.bound(&fewest) == bound {
         tracing::info!(
             from = contents.records.len(),
