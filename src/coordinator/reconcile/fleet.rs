@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::clock::Monotonic;
-use crate::coordinator::ops::fleet::{Fleet, FleetError, LiveKeystore};
+use crate::coordinator::ops::fleet::{Fleet, FleetError, LiveKeystore, Waiting};
 use crate::coordinator::reconcile::calls;
 use crate::coordinator::reconcile::errands::{Request, ask};
 use crate::coordinator::reconcile::guard::Guard;
@@ -89,10 +89,9 @@ impl Shared {
             return false;
         }
         let lease = self.shares.as_ref().map(|shares| Arc::clone(&shares.lease));
-        let (keeper, inbox) = Keeper::new(id, lease);
-        let keeper = Arc::new(keeper);
+        let keeper = Arc::new(Keeper::new(id, lease));
         keepers.insert(id, Arc::clone(&keeper));
-        let task = keeper::run(Arc::clone(self), keeper, inbox);
+        let task = keeper::run(Arc::clone(self), keeper);
         self.tasks.spawn(task);
         true
     }
@@ -288,6 +287,18 @@ impl Fleet for Keepers {
         self.shared.hint_others(others.copied().collect());
     }
 
+    fn wanted(&self, instances: &[(KeystoreId, KeyVersionId)]) {
+        let mut others: Vec<KeystoreId> = Vec::new();
+        for &(keystore, version) in instances {
+            match self.shared.keeper(keystore) {
+                Some(keeper) if keeper.is_kept() => keeper.wanted(version),
+                Some(_) | None => others.push(keystore),
+            }
+        }
+        others.dedup();
+        self.wake(&others);
+    }
+
     fn live(&self, keystore: KeystoreId, version: KeyVersionId) -> Live {
         let (shared, now_ms) = (&self.shared, self.shared.now_ms());
         if let Some(keeper) = shared.keeper(keystore) {
@@ -306,6 +317,11 @@ impl Fleet for Keepers {
             Some(keeper) => keeper.description(),
             None => self.live_keystore(keystore).description,
         }
+    }
+
+    fn waiting(&self, keystore: KeystoreId) -> Waiting {
+        let keeper = self.shared.keeper(keystore);
+        keeper.map_or_else(Waiting::default, |keeper| keeper.waiting())
     }
 
     fn live_keystore(&self, keystore: KeystoreId) -> LiveKeystore {

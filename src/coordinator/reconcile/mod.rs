@@ -9,6 +9,7 @@ pub mod calls;
 pub mod errands;
 pub mod fleet;
 mod guard;
+mod inbox;
 pub mod keeper;
 pub mod lease;
 pub mod material;

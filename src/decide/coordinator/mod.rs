@@ -49,6 +49,8 @@ pub enum Input {
     },
     /// All that is wanted on the keystore, read in one snapshot.
     Desired(Vec<Instance>),
+    /// What is wanted of these versions, read in one snapshot; those of which there is none are wanted no more.
+    DesiredOf(Vec<KeyVersionId>, Vec<Instance>),
     /// The answer to [`Output::FetchMaterial`].
     Material {
         /// Which instance.
@@ -109,6 +111,8 @@ pub struct Machine {
     desired: BTreeMap<KeyVersionId, Instance>,
     known: Known,
     sent: BTreeMap<KeyVersionId, Sent>,
+    /// Those whose last report may not meet what is wanted: a pass looks at no others.
+    unmet: BTreeSet<KeyVersionId>,
     heartbeat_due_ms: u64,
     gathers: bool,
     shown: BTreeSet<KeyVersionId>,
@@ -126,6 +130,7 @@ impl Machine {
             desired: BTreeMap::new(),
             known: Known::default(),
             sent: BTreeMap::new(),
+            unmet: BTreeSet::new(),
             heartbeat_due_ms: 0,
             gathers: false,
             shown: BTreeSet::new(),
@@ -164,6 +169,11 @@ impl Machine {
                 self.sent
                     .retain(|version, _| self.desired.contains_key(version));
                 self.known.forget_superseded(&self.desired);
+                self.look_at_all();
+                self.pass(at, out);
+            }
+            Input::DesiredOf(versions, instances) => {
+                self.desired_of(&versions, instances);
                 self.pass(at, out);
             }
             Input::Material {
@@ -183,6 +193,27 @@ impl Machine {
                 self.pass(at, out);
             }
         }
+    }
+
+    fn desired_of(&mut self, versions: &[KeyVersionId], instances: Vec<Instance>) {
+        for version in versions {
+            self.desired.remove(version);
+        }
+        let put = instances.into_iter().map(|i| (i.intent.version, i));
+        self.desired.extend(put);
+        for version in versions {
+            let wanted = self.desired.get(version).map(|i| i.intent.generation);
+            self.known.forget_superseded_by(*version, wanted);
+            if wanted.is_none() {
+                self.sent.remove(version);
+            }
+            self.unmet.insert(*version);
+        }
+    }
+
+    /// The next pass looks at every instance.
+    fn look_at_all(&mut self) {
+        self.unmet.extend(self.desired.keys());
     }
 
     fn connected(&mut self, term: Term, out: &mut Vec<Output>) {
@@ -222,6 +253,7 @@ impl Machine {
                 });
             }
             self.known.session_began(session, boot, full, up.seq);
+            self.look_at_all();
             self.connection = Connection::CatchingUp;
             self.heartbeat_due_ms = at.now_ms;
             out.push(Output::Changed(Vec::new()));
@@ -260,6 +292,7 @@ impl Machine {
                 refusal,
             } => {
                 self.known.refused.insert(version, (generation, refusal));
+                self.unmet.insert(version);
                 changed.push(version);
             }
             UpBody::Health(health) => self.known.health = Some(health),
@@ -275,6 +308,7 @@ impl Machine {
     fn reported(&mut self, at: Moment, report: Report) {
         let version = report.version;
         self.known.report(at.now_ms, report);
+        self.unmet.insert(version);
         if let Some(instance) = self.desired.get(&version) {
             let live = self.live(version, at.now_ms);
             let found = differences(instance, &live, &Terms::default(), at.unix, LATE_AFTER_MS);
