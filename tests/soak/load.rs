@@ -174,7 +174,7 @@ impl Load {
         std::thread::sleep(due.saturating_duration_since(Instant::now()));
         let index = self.next.fetch_add(1, Ordering::Relaxed) % self.keys.len();
         let key = &self.keys[index];
-        if number % SYNC_EVERY == 0 {
+        if number.is_multiple_of(SYNC_EVERY) {
             let etag = key.now.lock().unwrap().etag.clone();
             let at = format!("{}/sync_status_in_keystores?wait=0", key.path);
             rest.send("POST", &at, &etag, &Value::Null).unwrap().ok();

@@ -92,6 +92,8 @@ pub fn run(scale: Scale) {
     ));
     times(&mut table, scale, &before, &after);
     bounded(&mut table, &estate, &before_costs, &costs);
+    // Each keystore has those of two templates.
+    queues(&mut table, &before_costs, &costs, 2 * scale.keys_each);
     let text = format!("{:.1} s", settled.as_secs_f64());
     let holds = settled.as_secs_f64() <= SETTLED_S;
     let wanted = format!("at most {SETTLED_S} s");
@@ -137,7 +139,8 @@ fn with_sick(estate: &Estate, load: &Load, scale: Scale, flaps: usize, hangs: us
 }
 
 fn times(table: &mut Table, scale: Scale, before: &Outcome, after: &Outcome) {
-    let all: [(&str, fn(&Outcome) -> &Times, f64); 4] = [
+    type Of = fn(&Outcome) -> &Times;
+    let all: [(&str, Of, f64); 4] = [
         ("request to answer (committed)", |of| &of.answers, ANSWER_MS),
         (
             "request to answer that waited, healthy keystores",
@@ -248,7 +251,14 @@ fn bounded(table: &mut Table, estate: &Estate, before: &Readings, now: &Readings
     table.tell("agents and clients: CPU", &cpu(before), &cpu(now));
     let load = |of: &Readings| format!("{:.1}", of.most(|one| one.load));
     table.tell("machine: load, most", &load(before), &load(now));
-    let keys = 2 * estate.agents.len();
+}
+
+fn queues(table: &mut Table, before: &Readings, now: &Readings, keys: usize) {
+    assert!(
+        now.queues.len() >= 4,
+        "the metrics do not tell what waits: {:?}",
+        now.queues
+    );
     for (name, most) in &now.queues {
         let was = before.queues.iter().find(|(known, _)| known == name);
         let was = was.map_or_else(String::new, |(_, most)| most.to_string());

@@ -1,4 +1,4 @@
-//! Somebody who reads, every other second, what the run costs, and now and then the metrics, as a Prometheus does.
+//! Somebody who reads, every other second, what the run costs, and the metrics, as a Prometheus does.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -7,9 +7,6 @@ use crate::estate::Estate;
 use crate::process::{self, Reading};
 
 const PAUSE: Duration = Duration::from_secs(2);
-
-/// The metrics are measured anew at most every ten seconds.
-const METRICS_EVERY: usize = 5;
 
 /// All at one moment.
 #[derive(Debug, Clone, Copy)]
@@ -71,11 +68,9 @@ fn read(estate: &Estate, stop: &AtomicBool) -> Readings {
     let mut turn = 0;
     while !stop.load(Ordering::Relaxed) {
         readings.moments.push(moment(estate, began));
-        if turn % METRICS_EVERY == 0 {
-            queues(estate, &mut readings.queues);
-        }
+        queues(estate, &mut readings.queues);
         turn += 1;
-        let next = began + PAUSE * turn.try_into().unwrap_or(u32::MAX);
+        let next = began + PAUSE * turn;
         while Instant::now() < next && !stop.load(Ordering::Relaxed) {
             std::thread::sleep(Duration::from_millis(50));
         }
@@ -119,6 +114,11 @@ fn queues(estate: &Estate, seen: &mut Vec<(String, f64)>) {
 
 /// The most that a queue may hold, by the name of its metric; `keys` are those of one keystore.
 pub fn bound_of(name: &str, keys: usize) -> f64 {
-    let _ = (name, keys);
-    4096.0
+    match name {
+        "lockstep_store_writes_waiting" | "lockstep_store_reads_waiting" => 1024.0,
+        // One for each key, with one for everything and what was fetched.
+        "lockstep_keystore_notes_waiting" => keys as f64 + 32.0,
+        "lockstep_keystore_frames_waiting" => 256.0,
+        other => panic!("{other} has no bound here"),
+    }
 }
