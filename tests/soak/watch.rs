@@ -96,7 +96,8 @@ fn moment(estate: &Estate, began: Instant) -> Moment {
 /// Keeps the highest of each gauge that counts what waits.
 fn queues(estate: &Estate, seen: &mut Vec<(String, f64)>) {
     let text = estate.rest.get("/metrics").body;
-    for line in text.as_str().unwrap().lines() {
+    let told = text.as_str().unwrap().lines();
+    for line in told.filter(|line| !line.starts_with('#')) {
         let Some((name, value)) = line.rsplit_once(' ') else {
             continue;
         };
