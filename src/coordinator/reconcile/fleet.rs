@@ -17,6 +17,7 @@ use crate::coordinator::reconcile::keeper::{self, Keeper};
 use crate::coordinator::reconcile::lease::Lease;
 use crate::coordinator::reconcile::mirror::{Mirror, untold};
 use crate::coordinator::reconcile::sharing::{self, Shares};
+use crate::coordinator::reconcile::turns::Turns;
 use crate::coordinator::store::sharing::Hint;
 use crate::coordinator::store::{Page, Store, StoreError};
 use crate::model::adoption::{Candidate, Examined};
@@ -41,6 +42,7 @@ pub struct Shared {
     pub(crate) stop: CancellationToken,
     pub(crate) tasks: TaskTracker,
     pub(crate) guard: Guard,
+    pub(crate) turns: Turns,
     /// How the keystores are shared with other coordinators; none: all are kept here.
     pub(crate) shares: Option<Shares>,
     keepers: Mutex<BTreeMap<KeystoreId, Arc<Keeper>>>,
@@ -177,6 +179,7 @@ impl Keepers {
         };
         let shared = Arc::new(Shared {
             guard: Guard::new(recovery, ids.iter().copied().collect()),
+            turns: Turns::default(),
             store,
             tls,
             started,

@@ -370,7 +370,8 @@ async fn attempt(shared: &Arc<Shared>, keeper: &Arc<Keeper>, above: Term) -> End
         }
         Err(error) => return failed(chain(&error)),
     };
-    let (down, mut up) = match open(shared, keeper, &record, above).await {
+    let opened = shared.turns.take(open(shared, keeper, &record, above));
+    let (down, mut up) = match opened.await {
         Ok(stream) => stream,
         Err(error) => return failed(chain(&error)),
     };

@@ -19,3 +19,4 @@ pub mod reread;
 pub mod rotation;
 pub mod sharing;
 pub mod told;
+mod turns;
