@@ -49,6 +49,7 @@ fn a_few_seconds_under_load_leave_nothing_behind() {
 fn a_few_agents_report_after_a_restart_and_disable_in_its_midst() {
     thousand::run(thousand::Scale {
         agents: 10,
+        others: 2,
         idle: Duration::from_secs(1),
         is_timed: false,
     });
@@ -73,6 +74,7 @@ fn soak_with_a_flapping_and_a_hanging_agent() {
 fn soak_a_thousand_agents() {
     thousand::run(thousand::Scale {
         agents: set("SOAK_AGENTS", 1_000),
+        others: set("SOAK_OTHERS", 20),
         idle: Duration::from_secs(60),
         is_timed: true,
     });

@@ -40,6 +40,16 @@ pub fn read(pid: u32) -> Reading {
     }
 }
 
+/// How many descriptors it may have, and how many it might take itself.
+pub fn descriptors_allowed(pid: u32) -> (String, String) {
+    let limits = fs::read_to_string(format!("/proc/{pid}/limits")).unwrap();
+    let line = limits
+        .lines()
+        .find_map(|line| line.strip_prefix("Max open files"));
+    let mut words = line.unwrap().split_whitespace().map(str::to_owned);
+    (words.next().unwrap(), words.next().unwrap())
+}
+
 /// The load of the machine over the last minute.
 pub fn machine_load() -> f64 {
     let text = fs::read_to_string("/proc/loadavg").unwrap();

@@ -15,6 +15,8 @@ use crate::process;
 #[derive(Debug, Clone, Copy)]
 pub struct Scale {
     pub agents: usize,
+    /// Further keys, each on all of them.
+    pub others: usize,
     /// How long nothing happens.
     pub idle: Duration,
     pub is_timed: bool,
@@ -45,6 +47,8 @@ struct Spread {
     answered: Duration,
     effects: Times,
     confirmed: Times,
+    /// From when a keystore had reported, if that was after the request: before that it cannot be reached.
+    reachable: Times,
     /// From the start of the coordinator, if it was started: until the first and the last keystore had reported.
     reported: Vec<Duration>,
 }
@@ -55,6 +59,16 @@ pub fn run(scale: Scale) {
         vec![if n == 0 { "makers" } else { "all" }.to_owned()]
     });
     estate.template("all");
+    for number in 0..scale.others {
+        let (path, etag) = estate.key("all", &format!("other-{number}"));
+        let at = format!("{path}/activate?wait=0");
+        estate
+            .rest
+            .send("POST", &at, &etag, &Value::Null)
+            .unwrap()
+            .ok();
+        estate.settled();
+    }
     let (path, etag) = estate.key("all", "everywhere");
     let mut key = Key {
         cka_id: bytes(
@@ -67,7 +81,10 @@ pub fn run(scale: Scale) {
     };
     println!("furnished in {:.1} s", began.elapsed().as_secs_f64());
     let count = scale.agents;
-    let mut table = Table::new(&format!("{count} agents"));
+    let mut table = Table::new(&format!(
+        "{count} agents, {} keys on each",
+        scale.others + 1
+    ));
     let first = change(&estate, &mut key, "activate", None);
     tell(
         &mut table,
@@ -120,11 +137,10 @@ fn idle(table: &mut Table, estate: &Estate, scale: Scale) {
     table.tell("idle: CPU of all agents", "", &all);
     let all = format!("{:.0} MiB", after[1].rss_mib);
     table.tell("memory of all agents", "", &all);
-    table.tell(
-        "coordinator: descriptors",
-        "",
-        &after[0].descriptors.to_string(),
-    );
+    let (allowed, most) = process::descriptors_allowed(pids[0]);
+    let has = after[0].descriptors;
+    let what = format!("coordinator: descriptors that it may have, beside its {has}");
+    table.bound(&what, "", &allowed, &most, allowed == most);
 }
 
 /// Kills and starts the coordinator twice: once to see all report, once with an emergency in the midst of it.
@@ -198,10 +214,14 @@ fn tell(table: &mut Table, what: &str, spread: &Spread, bound: Option<f64>) {
     let answered = format!("{:.0} ms", spread.answered.as_secs_f64() * 1000.0);
     table.tell(&format!("{what}: request to answer"), "", &answered);
     for (how, times) in [
-        ("effect on the token", &spread.effects),
-        ("confirmed by the API", &spread.confirmed),
+        ("request to effect on the token", &spread.effects),
+        ("request to confirmed by the API", &spread.confirmed),
+        (
+            "reachable and asked to confirmed, as the API saw both",
+            &spread.reachable,
+        ),
     ] {
-        let what = format!("{what}: request to {how}, p99 of {}", times.count());
+        let what = format!("{what}: {how}, p99 of {}", times.count());
         let p50 = format!("p50 {:.0} ms", times.percentile(50));
         match bound {
             Some(bound) => table.at_most(&what, &p50, times.percentile(99), bound, "ms"),
@@ -245,11 +265,13 @@ fn change(estate: &Estate, key: &mut Key, action: &str, started: Option<Instant>
     }
     let mut spread = Spread {
         answered: answered - asked,
-        reported: reported.into_values().collect(),
+        reported: reported.values().copied().collect(),
         ..Spread::default()
     };
     let lead = started.map_or(Duration::ZERO, |started| asked - started);
-    for took in confirmed.into_values() {
+    for (name, took) in confirmed {
+        let could = reported[&name].max(lead);
+        spread.reachable.note(took.saturating_sub(could));
         spread.confirmed.note(took.saturating_sub(lead));
     }
     for agent in &estate.agents[1..] {
