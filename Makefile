@@ -11,7 +11,7 @@ TEST_PACKAGES := $(PACKAGES) libnss3 libnss3-tools clang libclang-dev libssl-dev
 FAULT := tests/modules/fault/Cargo.toml
 KRYOPTIC := tests/modules/kryoptic/Cargo.toml
 
-.PHONY: demo demo-stop check test model bench sim sim-seed sim-bugs
+.PHONY: demo demo-stop check test model soak bench sim sim-seed sim-bugs
 
 # Plays the main job on four SoftHSM2 tokens and leaves everything running. DEMO_EXIT=1: plays, checks and stops.
 demo:
@@ -58,6 +58,12 @@ sim-bugs:
 # Every state of the protocol's model in a wider scope than `make test` has: minutes, and some GiB. Last result in docs/proof.md.
 model:
 	cargo test --profile demo-build --test model -- --include-ignored --nocapture --test-threads 1
+
+# Load on a real coordinator: 200 changes a second for so many minutes with two sick agents, then a thousand agents. Wants a
+# machine that does nothing else, and 20,000 descriptors at most. Fails if a bound of docs/load.md is broken.
+MINUTES ?= 10
+soak:
+	ulimit -n $$(ulimit -H -n); SOAK_MINUTES=$(MINUTES) cargo test --profile demo-build --test soak -- --ignored --nocapture --test-threads 1
 
 # Figures, each beside its baseline in the same run.
 bench:

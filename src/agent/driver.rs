@@ -8,6 +8,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::agent::jobs::{Job, Jobs, Owner};
+use crate::agent::journal::rewriting::Rewriting;
 use crate::agent::journal::writer::{JournalWriter, Written};
 use crate::agent::probes::Probes;
 use crate::clock::Monotonic;
@@ -131,6 +132,7 @@ pub struct Driver {
     internal: bool,
     journal: JournalWriter<JournalRecord, Ticket>,
     written: mpsc::UnboundedReceiver<Written<Ticket>>,
+    rewriting: Rewriting,
     messages: mpsc::Receiver<Message>,
     jobs: Jobs,
     streams: BTreeMap<StreamId, Stream>,
@@ -194,6 +196,7 @@ impl Driver {
             internal: parts.internal,
             journal: parts.journal,
             written: parts.written,
+            rewriting: Rewriting::default(),
             messages,
             jobs: Jobs::new(parts.host, CALLS_MAX),
             streams: BTreeMap::new(),
@@ -419,6 +422,10 @@ impl Driver {
         }
         let ticket = written.ticket;
         self.step(Input::JournalWritten { ticket, result }).await;
+        let records = self.shown.borrow().journal_records;
+        if self.machine.is_written() && self.rewriting.is_due(records, self.machine.instances()) {
+            self.journal.replace(self.machine.records()).await;
+        }
     }
 
     /// Gives the host its next job, if it has none.

@@ -28,6 +28,7 @@ use lockstep::coordinator::store::sqlite::{Settings, SqliteStore};
 use lockstep::coordinator::store::{self, Store, postgres};
 use lockstep::telemetry;
 use lockstep::tls::config::{Identity, https_config, named_server_config, read_secret};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use secrecy::SecretString;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
@@ -134,8 +135,22 @@ async fn open_store(config: &Config, address: SocketAddr) -> anyhow::Result<Arc<
     Ok(Arc::new(PostgresStore::open(settings).await?))
 }
 
+/// Each agent and each client is a descriptor, and a thousand agents are all that systems give by default (1,024): takes as
+/// many as are allowed.
+fn take_descriptors() {
+    let allowed = getrlimit(Resource::Nofile).maximum;
+    let limit = Rlimit {
+        current: allowed,
+        maximum: allowed,
+    };
+    if let Err(error) = setrlimit(Resource::Nofile, limit) {
+        tracing::warn!(%error, "the limit of open files stays as it is");
+    }
+}
+
 async fn coordinator(args: &ServeArgs) -> anyhow::Result<()> {
     let stop = stopped()?;
+    take_descriptors();
     let config = Config::read(&args.config)?;
     std::fs::create_dir_all(&config.state_dir)
         .with_context(|| format!("cannot make {}", config.state_dir.display()))?;

@@ -404,6 +404,14 @@ impl World {
             self.note(&format!("agent {k} cannot write its journal"));
         }
         self.agent_goes_on(k);
+        // The process rewrites its journal while it runs too, when nothing is on its way there; here far more often.
+        let is_time = self.now.is_multiple_of(4);
+        let agent = &mut self.agents[k];
+        if let Some(run) = agent.run.as_ref().filter(|_| is_time)
+            && run.machine.is_written()
+        {
+            agent.disk = run.machine.records();
+        }
     }
 
     /// What the driver does when health changes.

@@ -68,6 +68,7 @@ fn desk(dice: Dice, keepers: BTreeMap<lockstep::model::ids::KeystoreId, Keeper>)
         keepers,
         behind: false,
         wakes: Vec::new(),
+        wanted: Vec::new(),
         generates: Vec::new(),
         pauses: Vec::new(),
         committed: Vec::new(),
@@ -281,12 +282,13 @@ impl World {
     fn take_notes(&mut self, c: usize) {
         let boot = self.coordinators[c].boot;
         let now = self.now;
-        let (committed, wakes, generates, pauses, owed, promised) = {
+        let (committed, wakes, wanted, generates, pauses, owed, promised) = {
             let mut desk = lock(&self.coordinators[c].desk);
             let due: Vec<_> = desk.owed.extract_if(.., |(at, _)| *at <= now).collect();
             (
                 std::mem::take(&mut desk.committed),
                 std::mem::take(&mut desk.wakes),
+                std::mem::take(&mut desk.wanted),
                 std::mem::take(&mut desk.generates),
                 std::mem::take(&mut desk.pauses),
                 due,
@@ -308,6 +310,21 @@ impl World {
             }
             let k = self.index_of(id);
             self.after(1, Event::Wake { c, boot, k });
+        }
+        for (id, version) in wanted {
+            if self.strikes(Class::HintLost) {
+                continue;
+            }
+            let k = self.index_of(id);
+            self.after(
+                1,
+                Event::Wanted {
+                    c,
+                    boot,
+                    k,
+                    version,
+                },
+            );
         }
         for asked in generates {
             let k = self.index_of(asked.keystore);

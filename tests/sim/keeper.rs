@@ -11,7 +11,7 @@ use lockstep::decide::coordinator::{Input, Machine, Moment, Output};
 use lockstep::model::canonical::sha256;
 use lockstep::model::capabilities::Capabilities;
 use lockstep::model::desired::{Instance, Want};
-use lockstep::model::ids::{Digest, Epoch, KeystoreId, SessionNumber, Term};
+use lockstep::model::ids::{Digest, Epoch, KeyVersionId, KeystoreId, SessionNumber, Term};
 use lockstep::model::keystore::{Health, TokenInfo, Variant};
 use lockstep::model::live::Terms;
 use lockstep::model::material::{Endorsement, Envelope, Signed};
@@ -196,6 +196,17 @@ impl World {
     pub(crate) fn keeper_wake(&mut self, c: usize, boot: u64, k: usize) {
         if self.is_this(c, boot) && self.with_keeper(c, k, |keeper| keeper.line.is_some()) {
             self.reread(c, k);
+        }
+    }
+
+    pub(crate) fn keeper_wanted(&mut self, c: usize, boot: u64, k: usize, version: KeyVersionId) {
+        if !self.is_this(c, boot) || self.with_keeper(c, k, |keeper| keeper.line.is_none()) {
+            return;
+        }
+        let store = &self.coordinators[c].store;
+        // Without the store nothing changes.
+        if let Ok(found) = at_once(store.instances_on(self.agents[k].id, vec![version])) {
+            self.keeper_input(c, k, Input::DesiredOf(vec![version], found));
         }
     }
 

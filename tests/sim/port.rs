@@ -58,6 +58,8 @@ pub(crate) struct Desk {
     /// Agents have shown that the store is older than they are, as `reconcile::guard` keeps it.
     pub(crate) behind: bool,
     pub(crate) wakes: Vec<KeystoreId>,
+    /// Instances of which something else is wanted.
+    pub(crate) wanted: Vec<(KeystoreId, KeyVersionId)>,
     pub(crate) generates: Vec<Generate>,
     /// Times at which somebody wants to be asked again.
     pub(crate) pauses: Vec<u64>,
@@ -182,6 +184,10 @@ impl Fleet for SimFleet {
 
     fn wake(&self, keystores: &[KeystoreId]) {
         lock(&self.0).wakes.extend(keystores);
+    }
+
+    fn wanted(&self, instances: &[(KeystoreId, KeyVersionId)]) {
+        lock(&self.0).wanted.extend(instances);
     }
 
     fn live(&self, keystore: KeystoreId, version: KeyVersionId) -> Live {
@@ -432,6 +438,14 @@ impl Store for SimStore {
 
     async fn bulk_counts(&self, bulk: BulkId) -> Result<Vec<BulkCount>, StoreError> {
         self.inner.bulk_counts(bulk).await
+    }
+
+    async fn instances_on(
+        &self,
+        id: KeystoreId,
+        versions: Vec<KeyVersionId>,
+    ) -> Result<Vec<Instance>, StoreError> {
+        self.inner.instances_on(id, versions).await
     }
 
     async fn keys_of(

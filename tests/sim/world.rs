@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 use std::sync::Arc;
 
 use lockstep::coordinator::store::sqlite::SqliteStore;
-use lockstep::model::ids::KeystoreId;
+use lockstep::model::ids::{KeyVersionId, KeystoreId};
 use lockstep::model::vault::UnixMs;
 
 use crate::agent::Agent;
@@ -85,6 +85,12 @@ pub(crate) enum Event {
         c: usize,
         boot: u64,
         k: usize,
+    },
+    Wanted {
+        c: usize,
+        boot: u64,
+        k: usize,
+        version: KeyVersionId,
     },
     Poll {
         c: usize,
@@ -311,6 +317,12 @@ impl World {
             Event::Dial { c, boot, k } => self.dial(c, boot, k),
             Event::KeeperTick { c, boot, k, line } => self.keeper_tick(c, boot, k, line),
             Event::Wake { c, boot, k } => self.keeper_wake(c, boot, k),
+            Event::Wanted {
+                c,
+                boot,
+                k,
+                version,
+            } => self.keeper_wanted(c, boot, k, version),
             Event::Poll { c, boot } => self.poll(c, boot),
             Event::CoordinatorStart { c } => self.coordinator_start(c),
             Event::Happens(happening) => self.happens(happening),

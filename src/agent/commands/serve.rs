@@ -15,8 +15,8 @@ use crate::agent::config::Config;
 use crate::agent::driver::{Driver, Parts};
 use crate::agent::durable;
 use crate::agent::journal::file::{self, JournalFile};
+use crate::agent::journal::rewriting::is_worth;
 use crate::agent::journal::writer::JournalWriter;
-use crate::agent::pin::Source;
 use crate::agent::probes::Probes;
 use crate::agent::service::endpoint::Shared;
 use crate::agent::service::server;
@@ -24,18 +24,13 @@ use crate::clock::{self, Monotonic};
 use crate::decide::agent::Machine;
 use crate::decide::agent::io::{Pace, Setup};
 use crate::decide::agent::record::JournalRecord;
+use crate::keystore::host::handle::HostHandle;
 use crate::model::ids::{BootId, Epoch};
 use crate::model::keystore::{Marker, Variant};
 use crate::tls;
 
 /// Most connections at once: the coordinators of a fleet, their health checks, and people who look.
 const CONNECTIONS_MAX: usize = 64;
-
-/// The journal is rewritten at a start if it holds this many times what is needed.
-const COMPACTION_FACTOR: usize = 2;
-
-/// A journal of fewer records is not worth rewriting.
-const COMPACTION_RECORDS_MIN: usize = 1_000;
 
 /// Serves until SIGTERM or SIGINT.
 ///
@@ -48,16 +43,28 @@ pub fn serve(config: &Config, file: &Path) -> anyhow::Result<()> {
     tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()?
-        .block_on(run(config, own, pin))
+        .block_on(async {
+            let stop = stop_on_signals()?;
+            let host = open::host(config, &own.state, pin)?;
+            run(config, own, host, stop).await
+        })
 }
 
-async fn run(config: &Config, own: Own, pin: Source) -> anyhow::Result<()> {
+/// All that is served beside one token, until `stop` is cancelled; whoever calls holds the lock of the state directory.
+///
+/// # Errors
+/// What keeps it from starting: certificate, journal, address.
+pub async fn run(
+    config: &Config,
+    own: Own,
+    host: HostHandle,
+    stop: CancellationToken,
+) -> anyhow::Result<()> {
     let started = Monotonic::now();
     let tls = tls::config::server_config(&open::tls_identity(config)?)?;
     let recovered = recover(config, &own, started)?;
     let listener = tls::serve::listen(config.listen).await?;
     tell_address(&own, &listener)?;
-    let stop = stop_on_signals()?;
     let (journal, written) = JournalWriter::start(recovered.file)?;
     let (driver, messages, shown) = Driver::new(Parts {
         machine: recovered.machine,
@@ -66,7 +73,7 @@ async fn run(config: &Config, own: Own, pin: Source) -> anyhow::Result<()> {
         journal,
         written,
         journal_records: recovered.records,
-        host: open::host(config, &own.state, pin)?,
+        host,
         probes: Probes::new(own.state.capabilities()),
     });
     let driver = tokio::spawn(driver.run(stop.clone()));
@@ -120,8 +127,7 @@ fn recover(config: &Config, own: &Own, started: Monotonic) -> anyhow::Result<Rec
     };
     let machine = Machine::recover(setup, contents.records.clone(), started.elapsed_ms());
     let fewest = machine.records();
-    let worth = contents.records.len() >= COMPACTION_RECORDS_MIN
-        && contents.records.len() / COMPACTION_FACTOR >= fewest.len();
+    let worth = is_worth(contents.records.len(), fewest.len());
     let file = if worth && own.bound(&fewest) == bound {
         tracing::info!(
             from = contents.records.len(),

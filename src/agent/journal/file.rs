@@ -2,7 +2,7 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Seek as _, SeekFrom, Write as _};
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
@@ -40,6 +40,7 @@ pub enum JournalError {
 /// The open file. Whoever holds it holds the state directory's lock.
 #[derive(Debug)]
 pub struct JournalFile {
+    path: PathBuf,
     file: File,
     /// Length up to which all is whole.
     length: u64,
@@ -82,6 +83,7 @@ pub fn rewrite<R: Serialize>(path: &Path, records: &[R]) -> Result<JournalFile, 
     };
     let (file, length) = write().map_err(|source| failed(path, source))?;
     Ok(JournalFile {
+        path: path.to_owned(),
         file,
         length,
         next,
@@ -104,6 +106,7 @@ pub fn open<R: Serialize>(
     let open = || {
         let file = OpenOptions::new().write(true).open(path)?;
         let mut journal = JournalFile {
+            path: path.to_owned(),
             file,
             length: count(contents.whole_bytes),
             next: count(contents.records.len()).saturating_add(1),
@@ -120,6 +123,30 @@ impl JournalFile {
     #[must_use]
     pub const fn records(&self) -> u64 {
         self.next.saturating_sub(1)
+    }
+
+    /// Puts a journal of exactly these records in its place, on stable storage.
+    ///
+    /// # Errors
+    /// [`JournalError::Io`]. While the journal has its name still, it goes on as it was; else nobody knows which of the two the
+    /// next start would find, and every further call fails until then.
+    pub fn replace<R: Serialize>(&mut self, records: &[R]) -> Result<(), JournalError> {
+        if self.broken {
+            return Ok(());
+        }
+        match rewrite(&self.path, records) {
+            Ok(journal) => *self = journal,
+            Err(error) => {
+                self.broken = !self.has_its_name().unwrap_or(false);
+                return Err(error);
+            }
+        }
+        Ok(())
+    }
+
+    fn has_its_name(&self) -> io::Result<bool> {
+        let (named, open) = (std::fs::metadata(&self.path)?, self.file.metadata()?);
+        Ok((named.dev(), named.ino()) == (open.dev(), open.ino()))
     }
 
     /// Appends records as one batch and waits until they are on stable storage.
@@ -190,9 +217,21 @@ mod tests {
         journal.append(&[3_u64]).unwrap();
         assert_eq!(journal.records(), 3);
         assert_eq!(load::<u64>(&path).unwrap().records, [1, 2, 3]);
-        let mut journal = rewrite(&path, &[2_u64, 3]).unwrap();
+        journal.replace(&[2_u64, 3]).unwrap();
+        assert_eq!(journal.records(), 2);
         journal.append(&[4_u64]).unwrap();
         assert_eq!(load::<u64>(&path).unwrap().records, [2, 3, 4]);
+        // Where it cannot be replaced, the one that is there goes on.
+        let staged = directory.path().join("journal.new");
+        std::fs::create_dir(&staged).unwrap();
+        journal.replace(&[4_u64]).unwrap_err();
+        journal.append(&[5_u64]).unwrap();
+        assert_eq!(load::<u64>(&path).unwrap().records, [2, 3, 4, 5]);
+        // Unless another one has its name: what is appended would never be read.
+        std::fs::rename(&path, directory.path().join("away")).unwrap();
+        std::fs::write(&path, "").unwrap();
+        journal.replace(&[4_u64]).unwrap_err();
+        journal.append(&[6_u64]).unwrap_err();
     }
 
     #[test]
@@ -227,6 +266,7 @@ mod tests {
             panic!("this test needs /dev/full");
         };
         let mut journal = JournalFile {
+            path: "/dev/full".into(),
             file: full,
             length: 0,
             next: 1,

@@ -5,4 +5,5 @@
 
 pub mod file;
 pub mod line;
+pub mod rewriting;
 pub mod writer;

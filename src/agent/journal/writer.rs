@@ -20,9 +20,9 @@ pub struct Written<T> {
     pub result: Result<u64, String>,
 }
 
-struct Batch<R, T> {
-    records: Vec<R>,
-    ticket: T,
+enum Batch<R, T> {
+    Append { records: Vec<R>, ticket: T },
+    Replace { records: Vec<R> },
 }
 
 /// The way to the thread. When it is dropped the thread writes what waits and ends.
@@ -52,9 +52,17 @@ impl<R: Serialize + Send + 'static, T: Send + 'static> JournalWriter<R, T> {
     /// # Errors
     /// If the thread is gone.
     pub async fn append(&self, records: Vec<R>, ticket: T) -> io::Result<()> {
-        let batch = Batch { records, ticket };
-        let sent = self.batches.send(batch).await;
+        let sent = self.batches.send(Batch::Append { records, ticket }).await;
         sent.map_err(|_closed| io::Error::other("the journal's thread is gone"))
+    }
+
+    /// Has the journal replaced by exactly these records, after what was appended before and before what comes after; for a
+    /// caller that waits for none of its batches. Nothing is told: if it fails, the journal goes on as it is.
+    pub async fn replace(&self, records: Vec<R>) {
+        let sent = self.batches.send(Batch::Replace { records }).await;
+        if sent.is_err() {
+            tracing::debug!("the journal's thread is gone");
+        }
     }
 
     /// Waits until everything is written and the thread has ended.
@@ -71,12 +79,29 @@ fn run<R: Serialize, T>(
     mut waiting: mpsc::Receiver<Batch<R, T>>,
     answers: &mpsc::UnboundedSender<Written<T>>,
 ) {
-    while let Some(first) = waiting.blocking_recv() {
-        let mut records = first.records;
-        let mut tickets = vec![first.ticket];
+    let mut next = None;
+    while let Some(first) = next.take().or_else(|| waiting.blocking_recv()) {
+        let (mut records, mut tickets) = match first {
+            Batch::Append { records, ticket } => (records, vec![ticket]),
+            Batch::Replace { records } => {
+                replace(&mut file, &records);
+                continue;
+            }
+        };
         while let Ok(more) = waiting.try_recv() {
-            records.extend(more.records);
-            tickets.push(more.ticket);
+            match more {
+                Batch::Append {
+                    records: more,
+                    ticket,
+                } => {
+                    records.extend(more);
+                    tickets.push(ticket);
+                }
+                Batch::Replace { .. } => {
+                    next = Some(more);
+                    break;
+                }
+            }
         }
         let result = file
             .append(&records)
@@ -87,6 +112,16 @@ fn run<R: Serialize, T>(
             if answers.send(Written { ticket, result }).is_err() {
                 return;
             }
+        }
+    }
+}
+
+fn replace<R: Serialize>(file: &mut JournalFile, records: &[R]) {
+    let from = file.records();
+    match file.replace(records) {
+        Ok(()) => tracing::info!(from, to = file.records(), "the journal was rewritten"),
+        Err(error) => {
+            tracing::warn!(%error, "the journal could not be rewritten; it is used as it is");
         }
     }
 }
@@ -112,6 +147,11 @@ mod tests {
             assert!(durable >= usize::try_from(ticket * 2 + 2).unwrap());
             assert!(written.result.unwrap() >= u64::from(ticket * 2 + 2));
         }
+        writer.replace(vec![7]).await;
+        writer.append(vec![8], 100).await.unwrap();
+        let written = answers.recv().await.unwrap();
+        assert_eq!((written.ticket, written.result), (100, Ok(2)));
+        assert_eq!(load::<u32>(&path).unwrap().records, [7, 8]);
         writer.finish();
         assert!(answers.recv().await.is_none());
     }

@@ -12,7 +12,7 @@ use crate::coordinator::api::Api;
 use crate::coordinator::api::incoming::Incoming;
 use crate::coordinator::api::refusal::Refusal;
 use crate::coordinator::ops::errors::OpsError;
-use crate::coordinator::ops::metrics::{Measured, MeasuredKeystore};
+use crate::coordinator::ops::metrics::{Measured, MeasuredKeystore, Queues};
 
 const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
@@ -25,13 +25,14 @@ pub(crate) async fn metrics(
 ) -> Result<Response, Refusal> {
     incoming.done(&[])?;
     let measured = api.ops.measured(&incoming.call).await?;
-    let text = text(&measured).map_err(|error| OpsError::Unavailable {
+    let queues = api.ops.queues(&measured);
+    let text = text(&measured, &queues).map_err(|error| OpsError::Unavailable {
         detail: format!("the metrics cannot be written: {error}"),
     })?;
     Ok(([(header::CONTENT_TYPE, CONTENT_TYPE)], text).into_response())
 }
 
-fn text(measured: &Measured) -> Result<String, std::fmt::Error> {
+fn text(measured: &Measured, queues: &Queues) -> Result<String, std::fmt::Error> {
     let mut registry = Registry::with_prefix("lockstep");
     let mut gauge = |name: &str, help: &str| {
         let family = Family::<Labels, Gauge>::default();
@@ -85,9 +86,41 @@ fn text(measured: &Measured) -> Result<String, std::fmt::Error> {
     overdue.set(i64::try_from(measured.dates_overdue).unwrap_or(i64::MAX));
     let help = "Dates that have come and have not acted";
     registry.register("dates_overdue", help, overdue);
+    waiting(&mut registry, measured, queues);
     let mut text = String::new();
     encode(&mut text, &registry)?;
     Ok(text)
+}
+
+fn waiting(registry: &mut Registry, measured: &Measured, queues: &Queues) {
+    let number = |count: usize| u64::try_from(count).unwrap_or(u64::MAX);
+    let mut gauge = |name: &str, help: &str| {
+        let family = Family::<Labels, Gauge>::default();
+        registry.register(name, help, family.clone());
+        family
+    };
+    if let Some((writes, reads)) = queues.store {
+        let help = "Changes that the store has not written yet";
+        set(
+            &gauge("store_writes_waiting", help),
+            Vec::new(),
+            number(writes),
+        );
+        let help = "Queries that the store has not begun yet";
+        set(
+            &gauge("store_reads_waiting", help),
+            Vec::new(),
+            number(reads),
+        );
+    }
+    let help = "What a keystore's session was told and has not taken yet";
+    let notes = gauge("keystore_notes_waiting", help);
+    let help = "Frames that a keystore's agent has not read yet";
+    let frames = gauge("keystore_frames_waiting", help);
+    for (keystore, waiting) in measured.keystores.iter().zip(&queues.keystores) {
+        set(&notes, labels(keystore), number(waiting.notes));
+        set(&frames, labels(keystore), number(waiting.frames));
+    }
 }
 
 fn labels(keystore: &MeasuredKeystore) -> Labels {

@@ -5,7 +5,8 @@ use crate::coordinator::ops::access::Call;
 use crate::coordinator::ops::errors::OpsError;
 use crate::coordinator::store::{Change, OperationRecord, Write};
 use crate::model::audit::AuditEntry;
-use crate::model::ids::{Digest, KeystoreId, OperationId};
+use crate::model::desired::Instance;
+use crate::model::ids::{Digest, KeyVersionId, KeystoreId, OperationId};
 use crate::model::vault::UnixMs;
 
 /// An answer to a change.
@@ -32,7 +33,7 @@ pub(crate) struct Draft {
     pub(crate) detail: String,
     /// The writes, in order.
     pub(crate) writes: Vec<Write>,
-    /// Keystores on which something is wanted now.
+    /// Keystores on which something is to be done, beside the instances among the writes.
     pub(crate) wake: Vec<KeystoreId>,
     /// What else is noted, each about its own subject: a change of many keys at once is found at each of them.
     pub(crate) also: Vec<AlsoNoted>,
@@ -66,36 +67,46 @@ impl Draft {
 
     /// Digests of the intents among the writes.
     fn intents(&self) -> Vec<Digest> {
-        self.writes
-            .iter()
-            .filter_map(|write| match write {
-                Write::InstancePut { instance, .. } => Some(instance.intent.digest()),
-                Write::VaultInsert(_)
-                | Write::VaultUpdate { .. }
-                | Write::VaultDelete { .. }
-                | Write::TemplateInsert(_)
-                | Write::TemplateUpdate { .. }
-                | Write::TemplateDelete { .. }
-                | Write::KeystoreInsert(_)
-                | Write::KeystoreUpdate { .. }
-                | Write::KeystoreDelete { .. }
-                | Write::KeyInsert(_)
-                | Write::KeyUpdate { .. }
-                | Write::KeyDelete { .. }
-                | Write::CopyInsert { .. }
-                | Write::CopyAdd { .. }
-                | Write::CopiesErase { .. }
-                | Write::KekRotationPut { .. }
-                | Write::RecoveryPut { .. }
-                | Write::StrangerPut(_)
-                | Write::MaterialAlone { .. }
-                | Write::IgnorePut(_)
-                | Write::IgnoreDelete { .. }
-                | Write::BulkInsert { .. }
-                | Write::BulkUpdate { .. }
-                | Write::BulkKeyPut { .. } => None,
-            })
+        let instances = self.writes.iter().filter_map(instance);
+        instances.map(|instance| instance.intent.digest()).collect()
+    }
+
+    /// The instances among the writes.
+    fn wanted(&self) -> Vec<(KeystoreId, KeyVersionId)> {
+        let instances = self.writes.iter().filter_map(instance);
+        instances
+            .map(|instance| (instance.intent.keystore, instance.intent.version))
             .collect()
+    }
+}
+
+const fn instance(write: &Write) -> Option<&Instance> {
+    match write {
+        Write::InstancePut { instance, .. } => Some(instance),
+        Write::VaultInsert(_)
+        | Write::VaultUpdate { .. }
+        | Write::VaultDelete { .. }
+        | Write::TemplateInsert(_)
+        | Write::TemplateUpdate { .. }
+        | Write::TemplateDelete { .. }
+        | Write::KeystoreInsert(_)
+        | Write::KeystoreUpdate { .. }
+        | Write::KeystoreDelete { .. }
+        | Write::KeyInsert(_)
+        | Write::KeyUpdate { .. }
+        | Write::KeyDelete { .. }
+        | Write::CopyInsert { .. }
+        | Write::CopyAdd { .. }
+        | Write::CopiesErase { .. }
+        | Write::KekRotationPut { .. }
+        | Write::RecoveryPut { .. }
+        | Write::StrangerPut(_)
+        | Write::MaterialAlone { .. }
+        | Write::IgnorePut(_)
+        | Write::IgnoreDelete { .. }
+        | Write::BulkInsert { .. }
+        | Write::BulkUpdate { .. }
+        | Write::BulkKeyPut { .. } => None,
     }
 }
 
@@ -174,6 +185,7 @@ impl Ops {
         let key = operation
             .as_ref()
             .map_or_else(|| id.to_string(), |record| record.key.clone());
+        let wanted = draft.wanted();
         let audit = AuditEntry {
             at,
             actor: call.principal.name.clone(),
@@ -205,7 +217,8 @@ impl Ops {
                 audit: std::iter::once(audit).chain(also).collect(),
             })
             .await?;
-        if earlier.is_none() && !draft.wake.is_empty() {
+        if earlier.is_none() {
+            self.fleet.wanted(&wanted);
             self.fleet.wake(&draft.wake);
         }
         Ok(Committed {

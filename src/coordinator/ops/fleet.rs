@@ -1,5 +1,6 @@
 //! The port to the agents: `reconcile` implements it, the mains join the two.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -59,6 +60,15 @@ pub struct LiveKeystore {
     pub scan_age_ms: Option<u64>,
 }
 
+/// What waits on the way to an agent.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Waiting {
+    /// What the session was told and has not taken yet; about as many as the keystore has keys at most.
+    pub notes: usize,
+    /// Frames that the agent has not read; bounded.
+    pub frames: usize,
+}
+
 /// What is shared in memory is written as what it is.
 mod shared {
     use std::sync::Arc;
@@ -116,6 +126,12 @@ pub trait Fleet: Send + Sync + std::fmt::Debug {
     ) -> Result<Vec<Examined>, FleetError>;
     /// Says that something is wanted of these keystores: a hint, the timer would find it too. Also after one was added or removed.
     fn wake(&self, keystores: &[KeystoreId]);
+    /// Says that something else is wanted of these instances, and of nothing else on their keystores: a hint too, which costs
+    /// as much as what changed.
+    fn wanted(&self, instances: &[(KeystoreId, KeyVersionId)]) {
+        let keystores: BTreeSet<KeystoreId> = instances.iter().map(|(id, _)| *id).collect();
+        self.wake(&keystores.into_iter().collect::<Vec<_>>());
+    }
     /// What the live session knows of an instance.
     fn live(&self, keystore: KeystoreId, version: KeyVersionId) -> Live;
     /// The instances of a keystore that are not as wanted, as far as the live session tells; none without one.
@@ -124,6 +140,10 @@ pub trait Fleet: Send + Sync + std::fmt::Debug {
     fn keeps(&self, keystore: KeystoreId) -> bool;
     /// What the agent of a keystore last said of itself.
     fn description(&self, keystore: KeystoreId) -> Option<Arc<Description>>;
+    /// What waits for a keystore's session, and for its agent to read it.
+    fn waiting(&self, _keystore: KeystoreId) -> Waiting {
+        Waiting::default()
+    }
     /// What is known of a keystore.
     fn live_keystore(&self, keystore: KeystoreId) -> LiveKeystore;
     /// Whether the store was found to be older than its agents, and no operator has looked yet: nothing is enabled.

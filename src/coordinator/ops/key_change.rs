@@ -115,7 +115,6 @@ impl Ops {
                     .instance_write(&of.key, &vault, wish, known, at)
                     .await?;
                 writes.push(write);
-                draft.wake.push(wish.keystore);
             }
             if made != Some(of.key.version) {
                 self.check_material(&of.key, &writes).await?;

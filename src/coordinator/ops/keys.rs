@@ -164,7 +164,6 @@ impl Ops {
             for wish in of.wishes {
                 let write = self.instance_write(&key, &vault, wish, None, at).await?;
                 draft.writes.push(write);
-                draft.wake.push(wish.keystore);
             }
         }
         // They take the key over from the one that made it.

@@ -6,6 +6,7 @@ use std::time::Duration;
 use crate::clock::Monotonic;
 use crate::coordinator::ops::access::{Call, Permission};
 use crate::coordinator::ops::errors::OpsError;
+use crate::coordinator::ops::fleet::Waiting;
 use crate::coordinator::ops::keystores::KeystoreView;
 use crate::coordinator::ops::lists::Page;
 use crate::coordinator::ops::{Ops, dates};
@@ -65,7 +66,26 @@ pub struct MeasuredKeystore {
     pub differences: BTreeMap<&'static str, u64>,
 }
 
+/// What waits at one moment: never older, for it is only looked at where something is slow.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Queues {
+    /// Changes for the store, and queries; none where the database has the queue.
+    pub store: Option<(usize, usize)>,
+    /// On the way to each keystore's agent, in the order of the measured ones.
+    pub keystores: Vec<Waiting>,
+}
+
 impl Ops {
+    /// What waits now, for these keystores.
+    #[must_use]
+    pub fn queues(&self, measured: &Measured) -> Queues {
+        let keystores = measured.keystores.iter();
+        Queues {
+            store: self.store.waiting(),
+            keystores: keystores.map(|of| self.fleet.waiting(of.id)).collect(),
+        }
+    }
+
     /// The counts, at most ten seconds old.
     ///
     /// # Errors

@@ -318,7 +318,6 @@ impl Ops {
                     .instance_write(&of.key, &vault, wish, known, at)
                     .await?;
                 draft.writes.push(write);
-                draft.wake.push(wish.keystore);
             }
         }
         if key.is_erased() && !before.is_erased() {

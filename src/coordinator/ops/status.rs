@@ -23,6 +23,13 @@ use crate::model::observed::{Observation, Proof};
 use crate::model::protocol::Report;
 use crate::model::vault::UnixMs;
 
+/// Pause between two looks of one who waits: each reads all keystores of the key, and anything that changes anywhere wakes
+/// everybody who waits. Doubled up to [`WAIT_PAUSE_MAX`].
+const WAIT_PAUSE_FIRST: Duration = Duration::from_millis(2);
+
+/// Longest pause; no answer comes later by more than this.
+const WAIT_PAUSE_MAX: Duration = Duration::from_millis(250);
+
 /// One keystore's truth about a key.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct InKeystore {
@@ -103,6 +110,7 @@ impl Ops {
         let timeout = timeout.min(Duration::from_secs(self.limits.wait_s_max));
         let started = Monotonic::now();
         let mut changes = self.fleet.changes();
+        let mut pause = WAIT_PAUSE_FIRST;
         loop {
             changes.mark_unchanged();
             let view = self.key(call, id).await?;
@@ -111,7 +119,10 @@ impl Ops {
                 return Ok(view);
             }
             match tokio::time::timeout(left, changes.changed()).await {
-                Ok(Ok(())) => {}
+                Ok(Ok(())) => {
+                    tokio::time::sleep(pause.min(timeout.saturating_sub(started.elapsed()))).await;
+                    pause = (pause * 2).min(WAIT_PAUSE_MAX);
+                }
                 // Time is up, or the fleet has ended: tell what is known now.
                 Ok(Err(_)) | Err(_) => return self.key(call, id).await,
             }

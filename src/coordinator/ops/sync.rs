@@ -102,7 +102,6 @@ impl Ops {
             {
                 Ok(()) => {
                     draft.writes.push(write);
-                    draft.wake.push(wish.keystore);
                 }
                 Err(error) => refused = Some(error),
             }

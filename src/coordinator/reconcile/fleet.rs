@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::clock::Monotonic;
-use crate::coordinator::ops::fleet::{Fleet, FleetError, LiveKeystore};
+use crate::coordinator::ops::fleet::{Fleet, FleetError, LiveKeystore, Waiting};
 use crate::coordinator::reconcile::calls;
 use crate::coordinator::reconcile::errands::{Request, ask};
 use crate::coordinator::reconcile::guard::Guard;
@@ -17,6 +17,7 @@ use crate::coordinator::reconcile::keeper::{self, Keeper};
 use crate::coordinator::reconcile::lease::Lease;
 use crate::coordinator::reconcile::mirror::{Mirror, untold};
 use crate::coordinator::reconcile::sharing::{self, Shares};
+use crate::coordinator::reconcile::turns::Turns;
 use crate::coordinator::store::sharing::Hint;
 use crate::coordinator::store::{Page, Store, StoreError};
 use crate::model::adoption::{Candidate, Examined};
@@ -41,6 +42,7 @@ pub struct Shared {
     pub(crate) stop: CancellationToken,
     pub(crate) tasks: TaskTracker,
     pub(crate) guard: Guard,
+    pub(crate) turns: Turns,
     /// How the keystores are shared with other coordinators; none: all are kept here.
     pub(crate) shares: Option<Shares>,
     keepers: Mutex<BTreeMap<KeystoreId, Arc<Keeper>>>,
@@ -89,10 +91,9 @@ impl Shared {
             return false;
         }
         let lease = self.shares.as_ref().map(|shares| Arc::clone(&shares.lease));
-        let (keeper, inbox) = Keeper::new(id, lease);
-        let keeper = Arc::new(keeper);
+        let keeper = Arc::new(Keeper::new(id, lease));
         keepers.insert(id, Arc::clone(&keeper));
-        let task = keeper::run(Arc::clone(self), keeper, inbox);
+        let task = keeper::run(Arc::clone(self), keeper);
         self.tasks.spawn(task);
         true
     }
@@ -178,6 +179,7 @@ impl Keepers {
         };
         let shared = Arc::new(Shared {
             guard: Guard::new(recovery, ids.iter().copied().collect()),
+            turns: Turns::default(),
             store,
             tls,
             started,
@@ -288,6 +290,18 @@ impl Fleet for Keepers {
         self.shared.hint_others(others.copied().collect());
     }
 
+    fn wanted(&self, instances: &[(KeystoreId, KeyVersionId)]) {
+        let mut others: Vec<KeystoreId> = Vec::new();
+        for &(keystore, version) in instances {
+            match self.shared.keeper(keystore) {
+                Some(keeper) if keeper.is_kept() => keeper.wanted(version),
+                Some(_) | None => others.push(keystore),
+            }
+        }
+        others.dedup();
+        self.wake(&others);
+    }
+
     fn live(&self, keystore: KeystoreId, version: KeyVersionId) -> Live {
         let (shared, now_ms) = (&self.shared, self.shared.now_ms());
         if let Some(keeper) = shared.keeper(keystore) {
@@ -319,6 +333,11 @@ impl Fleet for Keepers {
             Some(keeper) => keeper.description(),
             None => self.live_keystore(keystore).description,
         }
+    }
+
+    fn waiting(&self, keystore: KeystoreId) -> Waiting {
+        let keeper = self.shared.keeper(keystore);
+        keeper.map_or_else(Waiting::default, |keeper| keeper.waiting())
     }
 
     fn live_keystore(&self, keystore: KeystoreId) -> LiveKeystore {

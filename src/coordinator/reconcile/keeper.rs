@@ -10,11 +10,12 @@ use tokio_util::sync::CancellationToken;
 use tonic::Streaming;
 
 use crate::clock;
-use crate::coordinator::ops::fleet::{FleetError, LiveKeystore};
+use crate::coordinator::ops::fleet::{FleetError, LiveKeystore, Waiting};
 use crate::coordinator::reconcile::calls::{self, Client};
 use crate::coordinator::reconcile::contest::Contest;
 use crate::coordinator::reconcile::fleet::Shared;
 use crate::coordinator::reconcile::guard;
+use crate::coordinator::reconcile::inbox::{Inbox, Note};
 use crate::coordinator::reconcile::lease::Lease;
 use crate::coordinator::reconcile::material;
 use crate::coordinator::reconcile::repository::{self, Taking};
@@ -22,10 +23,10 @@ use crate::coordinator::reconcile::reread;
 use crate::coordinator::reconcile::rotation;
 use crate::coordinator::reconcile::told::{self, Told};
 use crate::decide::coordinator::{Input, Machine, Moment, Output};
-use crate::model::ids::{Generation, KeyVersionId, KeystoreId, SessionNumber, Term, VaultId};
+use crate::model::ids::{KeyVersionId, KeystoreId, SessionNumber, Term, VaultId};
 use crate::model::keystore::{Health, KeystoreRecord, Variant};
 use crate::model::live::{Connection, Differing, Live};
-use crate::model::material::{Endorsement, Envelope, Signed};
+use crate::model::material::{Endorsement, Signed};
 use crate::model::protocol::{Description, Down, Report, Up};
 use crate::tls::error::chain;
 use crate::wire::v1;
@@ -51,24 +52,12 @@ const RECONNECT_MAX: Duration = Duration::from_secs(5);
 /// Frames that may wait for a slow agent.
 const FRAMES_MAX: usize = 256;
 
-/// What the task is told.
-#[derive(Debug)]
-pub(crate) enum Note {
-    Wake,
-    Look(Option<KeyVersionId>),
-    Material(
-        KeyVersionId,
-        Generation,
-        Result<Box<Signed<Envelope>>, String>,
-    ),
-}
-
 /// One keystore's line and what is known through it.
 #[derive(Debug)]
 pub struct Keeper {
     keystore: KeystoreId,
     state: Mutex<State>,
-    notes: mpsc::UnboundedSender<Note>,
+    inbox: Inbox,
     /// Until when it may act, where others may come after it.
     lease: Option<Arc<Lease>>,
     stop: CancellationToken,
@@ -80,6 +69,8 @@ pub struct Keeper {
 pub(crate) struct State {
     pub(crate) machine: Machine,
     client: Option<Client>,
+    /// Where frames go down, to see how many wait.
+    frames: Option<mpsc::WeakSender<v1::Down>>,
     description: Option<Arc<Description>>,
     endorsement: Option<Signed<Endorsement>>,
     /// The vault whose repository it belongs to, if it is an internal keystore.
@@ -102,14 +93,11 @@ struct Ended {
 }
 
 impl Keeper {
-    pub(crate) fn new(
-        keystore: KeystoreId,
-        lease: Option<Arc<Lease>>,
-    ) -> (Self, mpsc::UnboundedReceiver<Note>) {
-        let (notes, inbox) = mpsc::unbounded_channel();
+    pub(crate) fn new(keystore: KeystoreId, lease: Option<Arc<Lease>>) -> Self {
         let state = State {
             machine: Machine::new(keystore),
             client: None,
+            frames: None,
             description: None,
             endorsement: None,
             repository: None,
@@ -119,17 +107,14 @@ impl Keeper {
             term: Term::default(),
             told: Told::default(),
         };
-        (
-            Self {
-                keystore,
-                state: Mutex::new(state),
-                notes,
-                lease,
-                stop: CancellationToken::new(),
-                ended: CancellationToken::new(),
-            },
-            inbox,
-        )
+        Self {
+            keystore,
+            state: Mutex::new(state),
+            inbox: Inbox::default(),
+            lease,
+            stop: CancellationToken::new(),
+            ended: CancellationToken::new(),
+        }
     }
 
     /// Which keystore it keeps.
@@ -143,11 +128,25 @@ impl Keeper {
 
     /// Whether its task still runs.
     pub(crate) fn is_kept(&self) -> bool {
-        !self.notes.is_closed()
+        !self.ended.is_cancelled()
     }
 
     pub(crate) fn wake(&self) {
-        let _task_gone = self.notes.send(Note::Wake);
+        self.inbox.wake();
+    }
+
+    /// Something else is wanted of an instance.
+    pub(crate) fn wanted(&self, version: KeyVersionId) {
+        self.inbox.wanted(version);
+    }
+
+    /// What waits on the way to its agent.
+    pub(crate) fn waiting(&self) -> Waiting {
+        let frames = self.lock().frames.as_ref().and_then(|down| down.upgrade());
+        Waiting {
+            notes: self.inbox.len(),
+            frames: frames.map_or(0, |down| FRAMES_MAX.saturating_sub(down.capacity())),
+        }
     }
 
     /// Ends its task.
@@ -258,11 +257,8 @@ impl Keeper {
 
     pub(crate) fn ask_look(&self, version: Option<KeyVersionId>) -> Result<(), FleetError> {
         self.line()?;
-        self.notes
-            .send(Note::Look(version))
-            .map_err(|_gone| FleetError::Unreachable {
-                why: "the keystore is not kept any more".to_owned(),
-            })
+        self.inbox.look(version);
+        Ok(())
     }
 
     /// Whether a look at the token began after `asked_at`, as far as reports tell.
@@ -310,11 +306,7 @@ impl Keeper {
 }
 
 /// Keeps one keystore until the process stops or its record is gone.
-pub(crate) async fn run(
-    shared: Arc<Shared>,
-    keeper: Arc<Keeper>,
-    mut inbox: mpsc::UnboundedReceiver<Note>,
-) {
+pub(crate) async fn run(shared: Arc<Shared>, keeper: Arc<Keeper>) {
     let _tells_that_it_ended = keeper.ended.clone().drop_guard();
     let mut pause = RECONNECT_MIN;
     let mut contest = Contest::default();
@@ -322,7 +314,7 @@ pub(crate) async fn run(
         let ended = tokio::select! {
             () = shared.stop.cancelled() => return,
             () = keeper.stop.cancelled() => return forget_line(&keeper),
-            ended = attempt(&shared, &keeper, &mut inbox, &mut contest) => ended,
+            ended = attempt(&shared, &keeper, &mut contest) => ended,
         };
         if let Some((highest, by_rival)) = ended.raise {
             contest.lost(highest, by_rival);
@@ -363,16 +355,12 @@ pub(crate) async fn run(
 fn forget_line(keeper: &Keeper) {
     let mut state = keeper.lock();
     state.client = None;
+    state.frames = None;
     state.endorsement = None;
 }
 
 /// Dials, opens a session and serves it until it ends.
-async fn attempt(
-    shared: &Arc<Shared>,
-    keeper: &Arc<Keeper>,
-    inbox: &mut mpsc::UnboundedReceiver<Note>,
-    contest: &mut Contest,
-) -> Ended {
+async fn attempt(shared: &Arc<Shared>, keeper: &Arc<Keeper>, contest: &mut Contest) -> Ended {
     let failed = |why: String| Ended {
         why,
         worked: false,
@@ -392,11 +380,12 @@ async fn attempt(
         }
         Err(error) => return failed(chain(&error)),
     };
-    let (down, mut up) = match open(shared, keeper, &record, contest).await {
+    let opened = shared.turns.take(open(shared, keeper, &record, contest));
+    let (down, mut up) = match opened.await {
         Ok(stream) => stream,
         Err(error) => return failed(chain(&error)),
     };
-    serve(shared, keeper, inbox, &down, &mut up).await
+    serve(shared, keeper, &down, &mut up).await
 }
 
 async fn open(
@@ -439,6 +428,7 @@ async fn open(
         state.lacks = true;
         state.repository = (record.variant == Variant::Internal).then_some(record.vault);
         state.client = Some(client.clone());
+        state.frames = Some(down.downgrade());
         state.description = Some(Arc::new(description));
         state.term = term;
     }
@@ -459,7 +449,6 @@ async fn open(
 async fn serve(
     shared: &Arc<Shared>,
     keeper: &Arc<Keeper>,
-    inbox: &mut mpsc::UnboundedReceiver<Note>,
     down: &mpsc::Sender<v1::Down>,
     up: &mut Streaming<v1::Up>,
 ) -> Ended {
@@ -483,18 +472,18 @@ async fn serve(
                     step(shared, keeper, Input::Up(frame))
                 }
             },
-            note = inbox.recv() => match note {
-                None => return ended,
-                Some(Note::Wake) => {
+            note = keeper.inbox.next() => match note {
+                Note::Wake => {
                     since_read = 0;
                     repository::wake(shared, keeper);
                     rotation::wake(shared, keeper);
                     reread::wanted(shared, keeper).await
                 }
-                Some(Note::Look(version)) => {
+                Note::Wanted(versions) => reread::some(shared, keeper, versions).await,
+                Note::Look(version) => {
                     vec![Output::Send(Box::new(Down::Look { version }))]
                 }
-                Some(Note::Material(version, generation, envelope)) => {
+                Note::Material(version, generation, envelope) => {
                     step(shared, keeper, Input::Material { version, generation, envelope })
                 }
             },
@@ -580,8 +569,7 @@ async fn carry_out(
                 let tasks = shared.tasks.clone();
                 tasks.spawn(async move {
                     let envelope = material::fetch(&shared, &keeper, version, generation).await;
-                    let note = Note::Material(version, generation, envelope);
-                    let _task_gone = keeper.notes.send(note);
+                    keeper.inbox.material(version, generation, envelope);
                 });
             }
             Output::Changed(versions) => {

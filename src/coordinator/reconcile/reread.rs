@@ -6,6 +6,7 @@ use crate::coordinator::reconcile::calls;
 use crate::coordinator::reconcile::fleet::Shared;
 use crate::coordinator::reconcile::keeper::{Keeper, step};
 use crate::decide::coordinator::{Input, Output};
+use crate::model::ids::KeyVersionId;
 use crate::tls::error::chain;
 
 /// An agent that was asked before its token was probed is asked again at once, any other now and then: nothing in the session
@@ -45,6 +46,25 @@ pub(crate) async fn wanted(shared: &Arc<Shared>, keeper: &Arc<Keeper>) -> Vec<Ou
             let desired = rows.into_iter().map(|row| row.instance).collect();
             step(shared, keeper, Input::Desired(desired))
         }
+        Err(error) => {
+            tracing::warn!(keystore = %keeper.keystore(), error = chain(&error), "cannot read the store");
+            Vec::new()
+        }
+    }
+}
+
+/// What is wanted of some instances. Without the store nothing changes: the timer finds it.
+pub(crate) async fn some(
+    shared: &Arc<Shared>,
+    keeper: &Arc<Keeper>,
+    versions: Vec<KeyVersionId>,
+) -> Vec<Output> {
+    let rows = shared
+        .store
+        .instances_on(keeper.keystore(), versions.clone())
+        .await;
+    match rows {
+        Ok(instances) => step(shared, keeper, Input::DesiredOf(versions, instances)),
         Err(error) => {
             tracing::warn!(keystore = %keeper.keystore(), error = chain(&error), "cannot read the store");
             Vec::new()

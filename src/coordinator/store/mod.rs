@@ -374,10 +374,20 @@ pub trait Store: Send + Sync + std::fmt::Debug {
         after: Option<KeyId>,
         limit: u32,
     ) -> Result<Vec<ManagedKey>, StoreError>;
+    /// How much waits to be written and to be read, where this process has queues for it.
+    fn waiting(&self) -> Option<(usize, usize)> {
+        None
+    }
     /// All instances of a key.
     async fn key_instances(&self, id: KeyId) -> Result<Vec<Instance>, StoreError>;
     /// All instances on a keystore, ordered by version: what a pass reads.
     async fn keystore_instances(&self, id: KeystoreId) -> Result<Vec<InstanceRow>, StoreError>;
+    /// Those of these versions on a keystore, in one snapshot, ordered by version; what is not there is left out.
+    async fn instances_on(
+        &self,
+        id: KeystoreId,
+        versions: Vec<KeyVersionId>,
+    ) -> Result<Vec<Instance>, StoreError>;
     /// Keys of a vault with that material, at most 20; the fingerprint is under the vault's salt.
     async fn keys_of(
         &self,

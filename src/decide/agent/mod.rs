@@ -234,8 +234,14 @@ impl Machine {
         self.instances.len()
     }
 
-    /// The fewest records that recover to what was recovered: the process may rewrite its journal with them at a start,
-    /// before the first step.
+    /// Whether nothing that was to be journaled is under way.
+    #[must_use]
+    pub fn is_written(&self) -> bool {
+        self.writing.is_empty()
+    }
+
+    /// The fewest records that recover to what the journal says: the process may rewrite it with them at a start, and whenever
+    /// [`Self::is_written`].
     #[must_use]
     pub fn records(&self) -> Vec<JournalRecord> {
         let session = Record::Session {

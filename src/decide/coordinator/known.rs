@@ -143,6 +143,22 @@ impl Known {
         !self.since.contains_key(&version)
     }
 
+    /// The same for one instance, of which the intent in force has this generation; none: it is not wanted any more.
+    pub fn forget_superseded_by(&mut self, version: KeyVersionId, wanted: Option<Generation>) {
+        let overtaken = |of: Option<Generation>| {
+            of.is_some_and(|generation| wanted.is_none_or(|wanted| wanted > generation))
+        };
+        if overtaken(self.refused.get(&version).map(|(of, _)| *of)) {
+            self.refused.remove(&version);
+        }
+        if overtaken(self.material_failures.get(&version).map(|(of, _)| *of)) {
+            self.material_failures.remove(&version);
+        }
+        if wanted.is_none() {
+            self.since.remove(&version);
+        }
+    }
+
     /// Notes since when each reason has been there; a reason that went away is forgotten.
     pub fn date_reasons(&mut self, version: KeyVersionId, reasons: Vec<Reason>, at: UnixMs) {
         let dated = self.since.entry(version).or_default();

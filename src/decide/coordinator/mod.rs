@@ -49,6 +49,8 @@ pub enum Input {
     },
     /// All that is wanted on the keystore, read in one snapshot.
     Desired(Vec<Instance>),
+    /// What is wanted of these versions, read in one snapshot; those of which there is none are wanted no more.
+    DesiredOf(Vec<KeyVersionId>, Vec<Instance>),
     /// The answer to [`Output::FetchMaterial`].
     Material {
         /// Which instance.
@@ -111,6 +113,8 @@ pub struct Machine {
     desired: BTreeMap<KeyVersionId, Instance>,
     known: Known,
     sent: BTreeMap<KeyVersionId, Sent>,
+    /// Those whose last report may not meet what is wanted: a pass looks at no others.
+    unmet: BTreeSet<KeyVersionId>,
     heartbeat_due_ms: u64,
     gathers: bool,
     shown: BTreeSet<KeyVersionId>,
@@ -128,6 +132,7 @@ impl Machine {
             desired: BTreeMap::new(),
             known: Known::default(),
             sent: BTreeMap::new(),
+            unmet: BTreeSet::new(),
             heartbeat_due_ms: 0,
             gathers: false,
             shown: BTreeSet::new(),
@@ -167,6 +172,11 @@ impl Machine {
                     .retain(|version, _| self.desired.contains_key(version));
                 self.known.forget_superseded(&self.desired);
                 self.date_all(at, Known::is_undated);
+                self.look_at_all();
+                self.pass(at, out);
+            }
+            Input::DesiredOf(versions, instances) => {
+                self.desired_of(&versions, instances);
                 self.pass(at, out);
             }
             Input::Material {
@@ -186,6 +196,27 @@ impl Machine {
                 self.pass(at, out);
             }
         }
+    }
+
+    fn desired_of(&mut self, versions: &[KeyVersionId], instances: Vec<Instance>) {
+        for version in versions {
+            self.desired.remove(version);
+        }
+        let put = instances.into_iter().map(|i| (i.intent.version, i));
+        self.desired.extend(put);
+        for version in versions {
+            let wanted = self.desired.get(version).map(|i| i.intent.generation);
+            self.known.forget_superseded_by(*version, wanted);
+            if wanted.is_none() {
+                self.sent.remove(version);
+            }
+            self.unmet.insert(*version);
+        }
+    }
+
+    /// The next pass looks at every instance.
+    fn look_at_all(&mut self) {
+        self.unmet.extend(self.desired.keys());
     }
 
     fn connected(&mut self, term: Term, out: &mut Vec<Output>) {
@@ -225,6 +256,7 @@ impl Machine {
                 });
             }
             self.known.session_began(session, boot, full, up.seq);
+            self.look_at_all();
             self.connection = Connection::CatchingUp;
             self.heartbeat_due_ms = at.now_ms;
             out.push(Output::Changed(Vec::new()));
@@ -265,6 +297,7 @@ impl Machine {
                 refusal,
             } => {
                 self.known.refused.insert(version, (generation, refusal));
+                self.unmet.insert(version);
                 changed.push(version);
             }
             UpBody::Health(health) => self.known.health = Some(health),
@@ -280,6 +313,7 @@ impl Machine {
     fn reported(&mut self, at: Moment, report: Report) {
         let version = report.version;
         self.known.report(at.now_ms, report);
+        self.unmet.insert(version);
         self.date(at, version);
     }
 

@@ -54,16 +54,27 @@ impl Machine {
         if !matches!(self.connection, Connection::Live) {
             return;
         }
-        let mut due: Vec<(Want, KeyVersionId, Need)> = self
-            .desired
-            .values()
-            .map(|i| (i.intent.want, i.intent.version, self.need(i, at.now_ms)))
-            .filter(|(want, _, need)| *need != Need::Nothing && !self.holds_back(*want))
-            .collect();
+        let mut due: Vec<(Want, KeyVersionId, Need)> = Vec::new();
+        let mut met = Vec::new();
+        for version in &self.unmet {
+            match self.desired.get(version).map(|i| (i, self.need(i))) {
+                None | Some((_, Need::Nothing)) => met.push(*version),
+                Some((instance, need)) => {
+                    let (need, want) = (self.due(instance, need, at.now_ms), instance.intent.want);
+                    if need != Need::Nothing && !self.holds_back(want) {
+                        due.push((want, *version, need));
+                    }
+                }
+            }
+        }
+        for version in met {
+            self.unmet.remove(&version);
+        }
         due.sort_by(|a, b| b.0.cmp(&a.0).then(a.1.cmp(&b.1)));
         let mut fetching = self
-            .sent
-            .values()
+            .unmet
+            .iter()
+            .filter_map(|version| self.sent.get(version))
             .filter(|sent| sent.act == Act::Fetching)
             .count();
         for (_, version, need) in due {
@@ -96,7 +107,8 @@ impl Machine {
         self.gathers && want == Want::Active
     }
 
-    fn need(&self, instance: &Instance, now_ms: u64) -> Need {
+    /// What an instance needs, sooner or later. Nothing: only news of it can change that.
+    fn need(&self, instance: &Instance) -> Need {
         let intent = &instance.intent;
         let version = intent.version;
         let known = self.known();
@@ -110,7 +122,7 @@ impl Machine {
         let applied = report.and_then(|report| report.applied);
         let is_applied = applied == Some(intent.applied());
         let ahead = applied.is_some_and(|applied| applied.generation > intent.generation);
-        let wanted = match report.map(|report| &report.progress) {
+        match report.map(|report| &report.progress) {
             _ if ahead => Need::Nothing,
             Some(Progress::Done) if is_applied => Need::Nothing,
             Some(Progress::Failed(failure)) if is_applied && failed_for_good(failure.kind) => {
@@ -128,16 +140,25 @@ impl Machine {
                 Need::Material
             }
             _ => Need::Send,
-        };
+        }
+    }
+
+    /// What of it is due now.
+    fn due(&self, instance: &Instance, need: Need, now_ms: u64) -> Need {
+        let intent = &instance.intent;
+        let applied = self
+            .known()
+            .report_of(intent.version)
+            .and_then(|report| report.applied);
         match self
             .sent
-            .get(&version)
+            .get(&intent.version)
             .filter(|sent| sent.generation == intent.generation)
         {
-            Some(sent) if now_ms < sent.due_ms(wanted) => Need::Nothing,
+            Some(sent) if now_ms < sent.due_ms(need) => Need::Nothing,
             // Material could not be had: the agent journals the intent all the same.
             Some(sent) if sent.act == Act::FetchFailed && applied.is_none() => Need::Send,
-            _ => wanted,
+            _ => need,
         }
     }
 

@@ -201,6 +201,13 @@ impl HostHandle {
         let (asks, queue) = mpsc::channel(QUEUE_JOBS_MAX);
         let (supervisor, status) = Supervisor::new(config);
         let _ends_with_the_last_handle = tokio::spawn(supervisor.run(queue));
+        Self::new(asks, status)
+    }
+
+    /// A handle of a host that somebody else plays: whoever takes the asks does them one by one, in their order, each within
+    /// its deadline. Load and soak put an in-memory token there; an agent has [`Self::start`].
+    #[must_use]
+    pub const fn new(asks: mpsc::Sender<Ask>, status: watch::Receiver<HostStatus>) -> Self {
         Self { asks, status }
     }
 

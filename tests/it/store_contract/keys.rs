@@ -379,6 +379,16 @@ pub(crate) async fn instances(store: &dyn Store) {
     );
     let ours = rows.iter().find(|row| row.key == key.id).unwrap();
     assert_eq!(ours.instance.intent.generation, Generation(2));
+
+    let versions: Vec<_> = rows.iter().map(|row| row.instance.intent.version).collect();
+    let unknown = KeyVersionId::from_uuid(Uuid::new_v4());
+    let asked = vec![versions[7], unknown, versions[3], versions[7]];
+    let found = store.instances_on(home.id, asked).await.unwrap();
+    let expected = [rows[3].instance.clone(), rows[7].instance.clone()];
+    assert_eq!(found, expected, "in order, each once");
+    let elsewhere = KeystoreId::from_uuid(Uuid::new_v4());
+    assert_eq!(store.instances_on(elsewhere, versions).await.unwrap(), []);
+    assert_eq!(store.instances_on(home.id, vec![]).await.unwrap(), []);
 }
 
 pub(crate) async fn repository_copies(store: &dyn Store) {

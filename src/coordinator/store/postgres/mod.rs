@@ -220,6 +220,14 @@ impl Store for PostgresStore {
         ask!(self, |sql| query::keystore_instances(sql, id))
     }
 
+    async fn instances_on(
+        &self,
+        id: KeystoreId,
+        versions: Vec<KeyVersionId>,
+    ) -> Result<Vec<Instance>, StoreError> {
+        ask!(self, |sql| query::instances_on(sql, id, &versions))
+    }
+
     async fn keys_of(
         &self,
         vault: VaultId,

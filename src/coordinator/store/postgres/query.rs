@@ -229,6 +229,17 @@ pub(crate) async fn keystore_instances(
     Ok(found)
 }
 
+pub(crate) async fn instances_on(
+    sql: &Sql,
+    keystore: KeystoreId,
+    versions: &[KeyVersionId],
+) -> Result<Vec<Instance>, Problem> {
+    let text =
+        "SELECT record FROM instance WHERE keystore = $1 AND version = ANY ($2) ORDER BY version";
+    let versions: Vec<Uuid> = versions.iter().map(|version| version.uuid()).collect();
+    records(sql, text, &[&keystore.uuid(), &versions]).await
+}
+
 pub(crate) async fn copies(
     sql: &Sql,
     version: KeyVersionId,

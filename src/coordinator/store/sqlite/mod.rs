@@ -393,12 +393,28 @@ impl Store for SqliteStore {
             .await
     }
 
+    fn waiting(&self) -> Option<(usize, usize)> {
+        Some(match &self.doors {
+            Doors::Threads { readers, writer } => (writer.waiting(), readers.waiting()),
+            Doors::Memory(_) => (0, 0),
+        })
+    }
+
     async fn key_instances(&self, id: KeyId) -> Result<Vec<Instance>, StoreError> {
         self.read(move |sql| query::key_instances(sql, id)).await
     }
 
     async fn keystore_instances(&self, id: KeystoreId) -> Result<Vec<InstanceRow>, StoreError> {
         self.read(move |sql| query::keystore_instances(sql, id))
+            .await
+    }
+
+    async fn instances_on(
+        &self,
+        id: KeystoreId,
+        versions: Vec<KeyVersionId>,
+    ) -> Result<Vec<Instance>, StoreError> {
+        self.read(move |sql| query::instances_on(sql, id, versions))
             .await
     }
 

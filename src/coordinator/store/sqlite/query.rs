@@ -247,6 +247,25 @@ pub(crate) fn keystore_instances(
     Ok(found)
 }
 
+pub(crate) fn instances_on(
+    sql: &Connection,
+    id: KeystoreId,
+    mut versions: Vec<KeyVersionId>,
+) -> Result<Vec<Instance>, StoreError> {
+    versions.sort_unstable();
+    versions.dedup();
+    let mut found = Vec::with_capacity(versions.len());
+    for version in versions {
+        let select = "SELECT record FROM instance WHERE keystore = ?1 AND version = ?2";
+        found.extend(one(
+            sql,
+            select,
+            vec![blob(id.uuid()), blob(version.uuid())],
+        )?);
+    }
+    Ok(found)
+}
+
 pub(crate) fn copies(
     sql: &Connection,
     version: KeyVersionId,

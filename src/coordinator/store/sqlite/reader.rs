@@ -46,6 +46,12 @@ impl Readers {
         })
     }
 
+    /// Queries that no thread has taken yet.
+    pub(crate) fn waiting(&self) -> usize {
+        let free = self.queue.as_ref().map(mpsc::Sender::capacity);
+        QUERIES_MAX.saturating_sub(free.unwrap_or(QUERIES_MAX))
+    }
+
     /// Runs a query in a snapshot of its own.
     pub(crate) async fn run<T, F>(&self, query: F) -> Result<T, StoreError>
     where

@@ -107,6 +107,11 @@ impl Writer {
         })
     }
 
+    /// Jobs that are not done yet.
+    pub(crate) fn waiting(&self) -> usize {
+        JOBS_MAX.saturating_sub(self.places.available_permits())
+    }
+
     /// Queues work and waits until it is durable or refused.
     pub(crate) async fn run(&self, work: Work) -> Result<Answer, StoreError> {
         let (answer, answered) = oneshot::channel();
