@@ -511,6 +511,9 @@ impl World {
         if missed.is_some_and(|at| self.now - at < NEXT_SCANS_MS) && self.is_doubled(k, version) {
             return;
         }
+        if self.is_torn(k, version, since, instance) {
+            return;
+        }
         if !looks_so || !self.was_so(k, version, fingerprinted, |found| matches(instance, found)) {
             let history = self
                 .oracle
@@ -527,6 +530,21 @@ impl World {
         {
             self.fail("I10", format!("{k} is shown not active and is usable"));
         }
+    }
+
+    /// A scan in slices shows no one moment: one met the first of two copies, and somebody took both before it met the second.
+    /// I5 says nothing of what is changed after a scan was begun; the next one tells.
+    fn is_torn(&self, k: usize, version: KeyVersionId, since: u64, instance: &Instance) -> bool {
+        let history = self.oracle.history.get(&(k, version));
+        let is_changed = history.is_some_and(|h| h.last().is_some_and(|(at, _)| *at > since));
+        is_changed
+            && self.was_so(k, version, since, |found| {
+                let mut classes = BTreeSet::new();
+                let mut met = found.clone();
+                met.objects.retain(|facts| classes.insert(facts.class));
+                met.fingerprint = Some(instance.intent.fingerprint);
+                matches(instance, &met)
+            })
     }
 
     fn is_doubled(&self, k: usize, version: KeyVersionId) -> bool {
