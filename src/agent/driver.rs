@@ -9,10 +9,11 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::agent::jobs::{Job, Jobs, Owner};
 use crate::agent::journal::writer::{JournalWriter, Written};
+use crate::agent::milestones::{self, Entry};
 use crate::agent::probes::Probes;
 use crate::clock::Monotonic;
 use crate::decide::agent::Machine;
-use crate::decide::agent::io::{Input, Output, ProveFailure, StreamId, Ticket};
+use crate::decide::agent::io::{Input, Output, ProveFailure, StreamId};
 use crate::decide::agent::record::JournalRecord;
 use crate::keystore::host::handle::HostHandle;
 use crate::model::capabilities::Capabilities;
@@ -129,8 +130,8 @@ pub struct Driver {
     machine: Machine,
     started: Monotonic,
     internal: bool,
-    journal: JournalWriter<JournalRecord, Ticket>,
-    written: mpsc::UnboundedReceiver<Written<Ticket>>,
+    journal: JournalWriter<JournalRecord, Entry>,
+    written: mpsc::UnboundedReceiver<Written<Entry>>,
     messages: mpsc::Receiver<Message>,
     jobs: Jobs,
     streams: BTreeMap<StreamId, Stream>,
@@ -168,9 +169,9 @@ pub struct Parts {
     /// Whether the keystore may generate keys.
     pub internal: bool,
     /// The journal.
-    pub journal: JournalWriter<JournalRecord, Ticket>,
+    pub journal: JournalWriter<JournalRecord, Entry>,
     /// Its answers.
-    pub written: mpsc::UnboundedReceiver<Written<Ticket>>,
+    pub written: mpsc::UnboundedReceiver<Written<Entry>>,
     /// Records in it.
     pub journal_records: u64,
     /// The token.
@@ -297,7 +298,8 @@ impl Driver {
     async fn carry_out(&mut self, output: Output) {
         match output {
             Output::Journal { ticket, record } => {
-                if let Err(error) = self.journal.append(vec![record], ticket).await {
+                let appended = milestones::append(&self.journal, ticket, record).await;
+                if let Err(error) = appended {
                     let result = Err(error.to_string());
                     self.inputs
                         .push_back(Input::JournalWritten { ticket, result });
@@ -319,7 +321,7 @@ impl Driver {
         let Some(open) = self.streams.get(&stream) else {
             return;
         };
-        if open.frames.try_send(up).is_err() {
+        if !milestones::report(up, |up| open.frames.try_send(up).is_ok()) {
             tracing::warn!(
                 stream = stream.0,
                 "a coordinator does not read its stream; it is cut off"
@@ -330,6 +332,7 @@ impl Driver {
     }
 
     async fn take(&mut self, message: Message) {
+        milestones::received(&message);
         match message {
             Message::Stream {
                 stream,
@@ -406,7 +409,8 @@ impl Driver {
         }
     }
 
-    async fn journal_written(&mut self, written: Written<Ticket>) {
+    async fn journal_written(&mut self, written: Written<Entry>) {
+        let entry = written.ticket;
         let result = written.result.map(|records| {
             self.shown.send_if_modified(|shown| {
                 let changed = shown.journal_records != records;
@@ -414,10 +418,11 @@ impl Driver {
                 changed
             });
         });
-        if let Err(error) = &result {
-            tracing::error!(error, "the journal cannot be written");
+        match &result {
+            Ok(()) => entry.written(),
+            Err(error) => tracing::error!(error, "the journal cannot be written"),
         }
-        let ticket = written.ticket;
+        let ticket = entry.ticket;
         self.step(Input::JournalWritten { ticket, result }).await;
     }
 
@@ -453,6 +458,7 @@ impl Driver {
     }
 
     async fn token_answered(&mut self, owner: Owner, outcome: TokenOutcome) {
+        let outcome = milestones::read_back(outcome);
         self.notice_token(&outcome);
         if let TokenOutcome::Done(TokenAnswer::Prepared(prepared)) = &outcome {
             self.notice_prepared(prepared);
@@ -461,7 +467,9 @@ impl Driver {
         }
         match owner {
             Owner::Machine(ticket) => self.step(Input::Token { ticket, outcome }).await,
-            Owner::Call(reply) => tell(reply, answer(outcome)),
+            Owner::Call(reply) => {
+                milestones::reply(outcome, |outcome| tell(reply, answer(outcome)));
+            }
             Owner::Prepare => self.prepared(outcome),
         }
     }

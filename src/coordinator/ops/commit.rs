@@ -4,6 +4,7 @@ use crate::coordinator::ops::Ops;
 use crate::coordinator::ops::access::Call;
 use crate::coordinator::ops::errors::OpsError;
 use crate::coordinator::store::{Change, OperationRecord, Write};
+use crate::failpoint::{self, Point};
 use crate::model::audit::AuditEntry;
 use crate::model::ids::{Digest, KeystoreId, OperationId};
 use crate::model::vault::UnixMs;
@@ -189,6 +190,9 @@ impl Ops {
             intents: noted.intents,
             detail: noted.detail,
         });
+        if failpoint::fails(Point::BeforeCommit) {
+            return Err(lost("the store cannot be used"));
+        }
         let earlier = self
             .store
             .commit(Change {
@@ -197,6 +201,9 @@ impl Ops {
                 audit: std::iter::once(audit).chain(also).collect(),
             })
             .await?;
+        if failpoint::fails(Point::AfterCommit) {
+            return Err(lost("nobody knows whether it was written"));
+        }
         if earlier.is_none() && !draft.wake.is_empty() {
             self.fleet.wake(&draft.wake);
         }
@@ -216,6 +223,13 @@ impl Ops {
             operation,
             earlier: None,
         }
+    }
+}
+
+/// What a store says that was lost on the way.
+fn lost(detail: &str) -> OpsError {
+    OpsError::Unavailable {
+        detail: detail.to_owned(),
     }
 }
 

@@ -21,6 +21,7 @@ use crate::coordinator::reconcile::reread;
 use crate::coordinator::reconcile::rotation;
 use crate::coordinator::reconcile::told::{self, Told};
 use crate::decide::coordinator::{Input, Machine, Moment, Output};
+use crate::failpoint::{self, Point};
 use crate::model::ids::{Generation, KeyVersionId, KeystoreId, SessionNumber, Term, VaultId};
 use crate::model::keystore::{Health, KeystoreRecord, Variant};
 use crate::model::live::{Connection, Live};
@@ -468,6 +469,9 @@ async fn serve(
             frame = up.message() => match received(frame) {
                 Err(why) => return Ended { why, ..ended },
                 Ok(frame) => {
+                    if frame.tells_of_done() && failpoint::fails(Point::ReportReceived) {
+                        return Ended { why: "the line broke".to_owned(), ..ended };
+                    }
                     ended.worked = true;
                     heard = clock::Monotonic::now();
                     step(shared, keeper, Input::Up(frame))
@@ -557,9 +561,13 @@ async fn carry_out(
         match output {
             Output::Send(frame) => {
                 keeper.expect_lease().map_err(|error| error.to_string())?;
+                let is_intent = matches!(*frame, Down::Intent { .. });
                 let sent = timeout(SILENT_FOR, down.send((*frame).into())).await;
                 if !matches!(sent, Ok(Ok(()))) {
                     return Err("the agent takes no frames".to_owned());
+                }
+                if is_intent && failpoint::fails(Point::Sent) {
+                    return Err("the line broke".to_owned());
                 }
             }
             Output::FetchMaterial {
@@ -576,6 +584,9 @@ async fn carry_out(
             }
             Output::Changed(versions) => {
                 told::note_seen(shared, keeper, &versions).await;
+                if !versions.is_empty() {
+                    failpoint::reach(Point::ReportStored);
+                }
                 told::tell(shared, keeper, &versions).await;
                 shared.changed();
             }
