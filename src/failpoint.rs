@@ -127,6 +127,7 @@ pub use armed::fails;
 #[cfg(feature = "failpoints")]
 mod armed {
     use std::path::PathBuf;
+    use std::time::Duration;
 
     use rustix::process::{Signal, getpid, kill_process};
 
@@ -134,6 +135,9 @@ mod armed {
 
     /// Environment variable with the directory.
     const VARIABLE: &str = "LOCKSTEP_FAILPOINTS";
+
+    /// A signal to ourselves has come within this.
+    const STOPPED_WITHIN: Duration = Duration::from_millis(100);
 
     /// A point is reached. True if what is about to be done must fail now.
     #[must_use]
@@ -154,6 +158,8 @@ mod armed {
         match action {
             "stop" => {
                 let _ourselves = kill_process(getpid(), Signal::STOP);
+                // Another thread may be told first: this one goes no further before all stand still.
+                std::thread::sleep(STOPPED_WITHIN);
                 false
             }
             "fail" if point.can_fail() => true,

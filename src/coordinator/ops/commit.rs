@@ -3,7 +3,7 @@
 use crate::coordinator::ops::Ops;
 use crate::coordinator::ops::access::Call;
 use crate::coordinator::ops::errors::OpsError;
-use crate::coordinator::store::{Change, OperationRecord, Write};
+use crate::coordinator::store::{Change, OperationRecord, StoreError, Write};
 use crate::failpoint::{self, Point};
 use crate::model::audit::AuditEntry;
 use crate::model::ids::{Digest, KeystoreId, OperationId};
@@ -191,22 +191,23 @@ impl Ops {
             detail: noted.detail,
         });
         if failpoint::fails(Point::BeforeCommit) {
-            return Err(lost("the store cannot be used"));
+            return Err(lost("the connection").into());
         }
-        let earlier = self
-            .store
-            .commit(Change {
-                operation,
-                writes: draft.writes,
-                audit: std::iter::once(audit).chain(also).collect(),
-            })
-            .await?;
+        let change = Change {
+            operation,
+            writes: draft.writes,
+            audit: std::iter::once(audit).chain(also).collect(),
+        };
+        let mut committed = self.store.commit(change).await;
         if failpoint::fails(Point::AfterCommit) {
-            return Err(lost("nobody knows whether it was written"));
+            committed = Err(lost("the answer to COMMIT"));
         }
-        if earlier.is_none() && !draft.wake.is_empty() {
+        // It may be durable where no answer says so; who is woken for nothing finds nothing.
+        let may_be_new = matches!(committed, Ok(None) | Err(StoreError::Unavailable { .. }));
+        if may_be_new && !draft.wake.is_empty() {
             self.fleet.wake(&draft.wake);
         }
+        let earlier = committed?;
         Ok(Committed {
             operation: key,
             earlier: earlier.map(|record| record.subject),
@@ -226,10 +227,10 @@ impl Ops {
     }
 }
 
-/// What a store says that was lost on the way.
-fn lost(detail: &str) -> OpsError {
-    OpsError::Unavailable {
-        detail: detail.to_owned(),
+/// What a store says that could not be reached, or could not answer.
+fn lost(what: &str) -> StoreError {
+    StoreError::Unavailable {
+        detail: format!("{what} was lost"),
     }
 }
 

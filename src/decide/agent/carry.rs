@@ -227,10 +227,12 @@ impl Machine {
                 | FailureKind::WrongPin
                 | FailureKind::PinLocked
                 | FailureKind::NoToken => Trouble::Unknown(failure.to_string()),
-                FailureKind::NeedsMaterial => Trouble::NeedsMaterial,
-                FailureKind::Refused | FailureKind::WrongKey | FailureKind::LabelTaken => {
-                    Trouble::Failed(failure)
-                }
+                FailureKind::NeedsMaterial if failure.rv.is_empty() => Trouble::NeedsMaterial,
+                // What came was not taken: other material may be, and until then people are told why.
+                FailureKind::NeedsMaterial
+                | FailureKind::Refused
+                | FailureKind::WrongKey
+                | FailureKind::LabelTaken => Trouble::Failed(failure),
             },
         };
         let Some(carrying) = self.carrying(version) else {

@@ -158,6 +158,22 @@ impl Machine {
         !there && instance.intent.want != Want::Destroyed
     }
 
+    /// The agent can again: what it refused because it could not, such as with a full disk, need not wait for its resend.
+    pub(crate) fn forget_refused_while_unwell(&mut self) -> Vec<KeyVersionId> {
+        let mut forgotten = Vec::new();
+        self.known.refused.retain(|version, (_, refusal)| {
+            let is_over = matches!(refusal, Refusal::Unhealthy(_) | Refusal::Journal { .. });
+            if is_over {
+                forgotten.push(*version);
+            }
+            !is_over
+        });
+        for version in &forgotten {
+            self.sent.remove(version);
+        }
+        forgotten
+    }
+
     fn note(&mut self, version: KeyVersionId, generation: Generation, act: Act, at_ms: u64) {
         let before = self
             .sent

@@ -8,7 +8,7 @@ use crate::model::ids::{
 };
 use crate::model::job::{FailureKind, TokenFailure};
 use crate::model::key::{Algorithm, DeactivatedUsage, KeySpec, Usage, UsageSet};
-use crate::model::keystore::{OaepHash, Route, Wrapping};
+use crate::model::keystore::{Health, OaepHash, Route, Wrapping};
 use crate::model::live::Connection;
 use crate::model::material::{Envelope, Signed};
 use crate::model::observed::{Fingerprint, FingerprintMethod, Found, Observation};
@@ -357,6 +357,27 @@ fn a_refusal_for_good_ends_it_until_a_newer_intent() {
     check(&play.after(100_000), &[]);
     let newer = play.step(Input::Desired(vec![instance(1, 10, Want::Deactivated)]));
     check(&newer, &["intent 1 10 deactivated"]);
+}
+
+#[test]
+fn what_was_refused_with_a_full_disk_goes_again_as_soon_as_there_is_room() {
+    let wanted = instance(1, 1, Want::Deactivated);
+    let mut play = Play::live(std::slice::from_ref(&wanted));
+    let seen = UpBody::Reports(vec![report(&wanted, Progress::Busy, present())]);
+    play.up(seen);
+    check(&play.caught_up(), &["intent 1 1 deactivated"]);
+    let detail = || "no space".to_owned();
+    play.up(UpBody::Refused {
+        version: wanted.intent.version,
+        generation: wanted.intent.generation,
+        refusal: Refusal::Journal { detail: detail() },
+    });
+    let full = Health::JournalFailed { detail: detail() };
+    check(&play.up(UpBody::Health(full)), &[]);
+    check(&play.after(3_000), &[]);
+    let well = || UpBody::Health(Health::Ok);
+    check(&play.up(well()), &["intent 1 1 deactivated"]);
+    check(&play.up(well()), &[]);
 }
 
 #[test]

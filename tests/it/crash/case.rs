@@ -19,7 +19,7 @@ pub(crate) enum Operation {
 }
 
 /// A process.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Party {
     Coordinator,
     /// The agent of the internal keystore.
@@ -140,28 +140,48 @@ impl Operation {
         }
     }
 
-    /// Calls that change a token or make material, in their order: a test sees that they are these.
+    /// Calls that change a token or make an object: each agent's, and how many. A test sees that they are these.
     pub(crate) const fn calls(self) -> &'static [(Party, &'static str, u32)] {
-        const UNWRAP: &str = "C_UnwrapKey";
+        const COPY: &str = "C_CopyObject";
         const CREATE: &str = "C_CreateObject";
-        const SET: &str = "C_SetAttributeValue";
         const DESTROY: &str = "C_DestroyObject";
+        const GENERATE: &str = "C_GenerateKey";
+        const SET: &str = "C_SetAttributeValue";
+        const UNWRAP: &str = "C_UnwrapKey";
+        const INSTALL: [(Party, &str, u32); 5] = [
+            (Party::Away, UNWRAP, 2),
+            (Party::Away, CREATE, 1),
+            (Party::Away, COPY, 1),
+            (Party::Away, SET, 2),
+            (Party::Away, DESTROY, 1),
+        ];
         match self {
-            Self::CreateSecret => &[(Party::Home, "C_GenerateKey", 1), (Party::Home, DESTROY, 1)],
+            Self::CreateSecret => &[
+                (Party::Home, GENERATE, 1),
+                (Party::Home, UNWRAP, 1),
+                (Party::Home, DESTROY, 1),
+            ],
             Self::CreatePair => &[
                 (Party::Home, "C_GenerateKeyPair", 1),
+                (Party::Home, UNWRAP, 1),
+                (Party::Home, COPY, 2),
                 (Party::Home, DESTROY, 1),
+            ],
+            Self::Activate => &INSTALL,
+            Self::Transfer => &[
+                (Party::Home, GENERATE, 1),
+                (Party::Home, UNWRAP, 1),
+                (Party::Home, CREATE, 1),
+                (Party::Home, COPY, 1),
                 (Party::Home, DESTROY, 2),
+                INSTALL[0],
+                INSTALL[1],
+                INSTALL[2],
+                INSTALL[3],
+                INSTALL[4],
             ],
-            Self::Activate | Self::Transfer => &[
-                (Party::Away, UNWRAP, 1),
-                (Party::Away, UNWRAP, 2),
-                (Party::Away, CREATE, 1),
-                (Party::Away, SET, 1),
-                (Party::Away, SET, 2),
-            ],
-            Self::Deactivate => &[(Party::Away, SET, 1), (Party::Away, SET, 2)],
-            Self::Destroy => &[(Party::Away, DESTROY, 1), (Party::Away, DESTROY, 2)],
+            Self::Deactivate => &[(Party::Away, COPY, 1), (Party::Away, SET, 2)],
+            Self::Destroy => &[(Party::Away, COPY, 1), (Party::Away, DESTROY, 2)],
             Self::Enrol => &[(Party::New, CREATE, 1)],
         }
     }
@@ -236,11 +256,12 @@ pub(crate) fn cases(operation: Operation, kind: Kind) -> Vec<Case> {
             cases.extend(modes.into_iter().map(|mode| (party, place, mode)));
         }
     }
-    for &(party, call, n) in operation.calls() {
+    let calls = operation.calls().iter();
+    let each = calls.flat_map(|&(party, call, times)| (1..=times).map(move |n| (party, call, n)));
+    for (party, call, n) in each {
         for place in [Place::Before(call, n), Place::After(call, n)] {
             cases.extend([Mode::Abort, Mode::Stop, Mode::Fail].map(|mode| (party, place, mode)));
         }
-        // `init` and `bind` are commands: nobody but their host outlives them.
         cases.push((party, Place::Before(call, n), Mode::Orphan));
     }
     let cases = cases.into_iter().map(|(party, place, mode)| Case {

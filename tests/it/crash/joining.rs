@@ -14,6 +14,7 @@ use crate::support::process::child_of;
 
 /// Plays a case; how long it took from the restart until the keystore was in use.
 pub(crate) fn run(rig: &mut Rig, case: &Case) -> Duration {
+    rig.ready();
     let name = rig.name("joins");
     rig.fleet.one_more(&name, rig.kind);
     let command = if case.place == Place::At(Point::Received) {

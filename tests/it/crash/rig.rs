@@ -1,10 +1,8 @@
 //! A fleet whose processes can be made to crash: a coordinator, the agent `home` of an internal keystore, the agent `away` of a
 //! target. It brings keys where a case wants them, arms, restarts what has ended, and looks for itself what the tokens hold.
 
-use std::path::Path;
 use std::time::{Duration, Instant};
 
-use lockstep::failpoint::Point;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 
@@ -54,19 +52,25 @@ impl Rig {
         let vault = fleet.furnish();
         fleet.template(&vault, "secret", "aes", 256);
         fleet.template(&vault, "pair", "ec", 256);
-        fleet.until("keystores", || {
-            let all = fleet.get("/api/v4/keystores");
-            let well = all["keystores"].as_array().unwrap().iter();
-            let count = well.filter(|one| is_well(one)).count();
-            (count == 2).then_some(()).ok_or(all.clone())
-        });
-        Self {
+        let rig = Self {
             fleet,
             kind,
             vault,
             next: 0,
             host_deaths: 0,
-        }
+        };
+        rig.ready();
+        rig
+    }
+
+    /// Waits until both keystores can be used: what a case did to one that it is not about is over.
+    pub(crate) fn ready(&self) {
+        self.fleet.until("keystores", || {
+            let all = self.fleet.get("/api/v4/keystores");
+            let well = all["keystores"].as_array().unwrap().iter();
+            let count = well.filter(|one| is_well(one)).count();
+            (count == 2).then_some(()).ok_or(all.clone())
+        });
     }
 
     /// A name that was not there before.
@@ -298,7 +302,11 @@ pub(crate) fn signal(pid: u32, signal: Signal) {
 }
 
 /// Asks again and again, with the same key, until the answer is good. Only what says "not now" is asked again.
-pub(crate) fn repeat(client: impl Fn() -> Client, within: Duration, ask: impl Fn(&Client) -> Asked) -> Answer {
+pub(crate) fn repeat(
+    client: impl Fn() -> Client,
+    within: Duration,
+    ask: impl Fn(&Client) -> Asked,
+) -> Answer {
     let until = Instant::now() + within;
     loop {
         let last = ask(&client());

@@ -232,13 +232,11 @@ impl Fleet {
             seen.label,
             seen.serial,
             path(&seen.pin_file),
-            seen
-                .init_args
+            seen.init_args
                 .iter()
                 .map(|words| format!("init_args = {words:?}\n"))
                 .collect::<String>(),
-            seen
-                .env
+            seen.env
                 .iter()
                 .map(|(name, value)| format!("{name} = {value:?}\n"))
                 .collect::<String>(),
@@ -552,6 +550,9 @@ fn log(file: &Path) -> Stdio {
 
 fn tail(file: &Path) -> String {
     let text = fs::read_to_string(file).unwrap_or_default();
-    let lines: Vec<&str> = text.lines().rev().take(15).collect();
-    lines.into_iter().rev().collect::<Vec<_>>().join("\n")
+    let lines = text.lines().rev().take(15);
+    // What a token can do fills a page.
+    let mut short: Vec<String> = lines.map(|line| line.chars().take(400).collect()).collect();
+    short.reverse();
+    short.join("\n")
 }
