@@ -180,6 +180,8 @@ impl Machine {
             .get(&version)
             .filter(|sent| sent.generation == generation);
         let tries = match (before, act) {
+            // An intent that goes without material is no second try at material.
+            (Some(sent), Act::Sent) if sent.act == Act::FetchFailed => sent.tries,
             (Some(sent), Act::FetchFailed | Act::Sent) => sent.tries.saturating_add(1),
             (Some(sent), Act::Fetching) => sent.tries,
             (None, _) => 0,
@@ -260,8 +262,9 @@ impl Machine {
 impl Sent {
     /// Until when nothing more is done about it.
     fn due_ms(&self, wanted: Need) -> u64 {
+        // The first try again is at once, the second after the shortest pause.
         let retry = RETRY_MS
-            .saturating_mul(1 << self.tries.min(5))
+            .saturating_mul(1 << self.tries.saturating_sub(2).min(5))
             .min(RETRY_MAX_MS);
         let pause = match (self.act, wanted) {
             (Act::Fetching, _) => RETRY_MAX_MS,

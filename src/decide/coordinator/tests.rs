@@ -263,6 +263,26 @@ fn material_travels_with_the_intent_and_its_lack_does_not_keep_the_intent_back()
 }
 
 #[test]
+fn a_source_that_was_away_is_asked_again_soon_and_then_ever_slower() {
+    let wanted = instance(1, 4, Want::Active);
+    let mut play = Play::live(std::slice::from_ref(&wanted));
+    check(&play.caught_up(), &["fetch 1"]);
+    let failed = || Input::Material {
+        version: wanted.intent.version,
+        generation: wanted.intent.generation,
+        envelope: Err("down".to_owned()),
+    };
+    check(&play.step(failed()), &["intent 1 4 active"]);
+    let needs = report(&wanted, Progress::NeedsMaterial, absent());
+    check(&play.up(UpBody::Reports(vec![needs])), &["fetch 1"]);
+    for pause_ms in [2_000, 4_000, 8_000, 16_000, 32_000, 60_000, 60_000] {
+        check(&play.step(failed()), &[]);
+        check(&play.after(pause_ms - 1), &[]);
+        check(&play.after(1), &["fetch 1"]);
+    }
+}
+
+#[test]
 fn material_that_was_not_taken_is_asked_for_again() {
     let wanted = instance(1, 4, Want::Deactivated);
     let mut play = Play::live(std::slice::from_ref(&wanted));

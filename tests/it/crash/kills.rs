@@ -13,14 +13,15 @@ use fastrand::Rng;
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
-use crate::crash::rig::{Asked, Rig, Subject, action_path, repeat, signal};
+use crate::crash::rig::{Asked, Rig, Subject, action_path, repeat, signal, signs};
 use crate::crash::{is_whole, seed};
 use crate::support::client::{Answer, Client};
 use crate::support::kinds::Kind;
 use crate::support::process::child_of;
+use crate::support::softhsm::Token;
 
 /// Kills of each kind of process.
-const KILLS: u32 = 10;
+const KILLS: u32 = 8;
 const KILLS_WHOLE: u32 = 100;
 
 /// Kills in a round.
@@ -100,6 +101,8 @@ fn play(kind: Kind, victims: &[Victim]) {
                     rest: Arc::clone(&rest),
                     rng: Rng::with_seed(rng.u64(..)),
                     bodies: Bodies::of(&rig),
+                    // Others beside its host would have SoftHSM2 miss objects.
+                    looks_at: (kind == Kind::Kryoptic).then(|| rig.away()),
                     book,
                     asked: 0,
                 };
@@ -219,6 +222,8 @@ struct Clerk {
     rest: Arc<AtomicBool>,
     rng: Rng,
     bodies: Bodies,
+    /// The token on which it tries keys that are said to be deactivated.
+    looks_at: Option<Token>,
     book: Vec<Kept>,
     asked: u32,
 }
@@ -268,7 +273,7 @@ impl Clerk {
             ("pre_activation" | "deactivated", _) => ("/activate", "active"),
             _ => return self.make(),
         };
-        let path = kept.subject.path.unwrap();
+        let path = kept.subject.path.clone().unwrap();
         let etag = self.etag(&path);
         self.ask(
             "POST",
@@ -277,6 +282,28 @@ impl Clerk {
             &Value::Null,
         );
         self.book[index].state = state;
+        if state == "deactivated" && kept.is_pair {
+            self.try_deactivated(&path);
+        }
+    }
+
+    /// As soon as it is said to be deactivated everywhere, nobody can use it.
+    fn try_deactivated(&self, path: &str) {
+        let Some(token) = &self.looks_at else {
+            return;
+        };
+        let read = |at: &str| self.until_taken(|client| client.send("GET", at, &[], &Value::Null));
+        while read(path).body["phase"] != "in_step" {
+            if self.rest.load(Ordering::SeqCst) {
+                return;
+            }
+            thread::sleep(Duration::from_millis(20));
+        }
+        let statuses = read(&format!("{path}/status_in_keystores"));
+        // Not there is not usable either: it was moved away before it was ever installed.
+        if let Some(id) = statuses.body["status_in_keystores"][0]["key_id_in_keystore"].as_str() {
+            assert!(!signs(token, id), "{path}: usable, and called deactivated");
+        }
     }
 
     /// Takes a key off its target and puts it there again.

@@ -13,6 +13,7 @@ use crate::support::fault::Faults;
 use crate::support::fleet::{Fleet, said};
 use crate::support::kinds::Kind;
 use crate::support::process::{child_of, state_of};
+use crate::support::softhsm::Token;
 
 /// Longest way to a point, on a machine that does much else.
 const REACHED_WITHIN: Duration = Duration::from_secs(30);
@@ -21,7 +22,7 @@ const REACHED_WITHIN: Duration = Duration::from_secs(30);
 const PAUSE: Duration = Duration::from_millis(10);
 
 /// A hash to sign.
-pub(crate) const HASH: &str = "00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff";
+const HASH: &str = "00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff";
 
 /// Hosts that died since their agent was started, after which it is started again: a host that dies again and again within a
 /// minute is given ever longer pauses, which is right, and not what is tried here.
@@ -249,14 +250,12 @@ impl Rig {
 
     /// Whether anybody with the PIN can sign with it on `away`.
     pub(crate) fn signs(&self, id: &str) -> bool {
-        let tried = self
-            .fleet
-            .outsider("away", "sign", &["--id", id, "--data", HASH]);
-        match tried.status.code() {
-            Some(0) => true,
-            Some(3 | 4) => false,
-            _ => panic!("{tried:?}"),
-        }
+        signs(&self.away(), id)
+    }
+
+    /// The token of `away`.
+    pub(crate) fn away(&self) -> Token {
+        self.fleet.agents["away"].token.clone()
     }
 
     /// Audit entries about something, but for our own acts.
@@ -273,6 +272,16 @@ impl Rig {
 /// Whether a keystore is connected, well, and known for what it can do.
 pub(crate) fn is_well(keystore: &Value) -> bool {
     keystore["status"]["health_status"] == "ok" && keystore["pkcs11_capabilities"].is_object()
+}
+
+/// Whether anybody with the PIN can sign with it on a token.
+pub(crate) fn signs(token: &Token, id: &str) -> bool {
+    let tried = token.outsider(&["sign", "--id", id, "--data", HASH]);
+    match tried.status.code() {
+        Some(0) => true,
+        Some(3 | 4) => false,
+        _ => panic!("{tried:?}"),
+    }
 }
 
 /// Where an action of a key is asked for.
