@@ -72,3 +72,20 @@ impl Points {
         }
     }
 }
+
+#[test]
+fn what_people_get_has_no_failpoints() {
+    let knows = |program: &Path| {
+        let bytes = fs::read(program).unwrap();
+        let mut windows = bytes.windows(VARIABLE.len());
+        windows.any(|window| window == VARIABLE.as_bytes())
+    };
+    let (with, without) = (programs(), Programs::ordinary());
+    for (with, without) in [
+        (with.lockstep, without.lockstep),
+        (with.agent, without.agent),
+    ] {
+        assert!(knows(&with), "{}", with.display());
+        assert!(!knows(&without), "{}", without.display());
+    }
+}
