@@ -9,8 +9,11 @@ use serde_json::Value;
 
 use crate::crash::case::{Case, Mode, Party, Place};
 use crate::crash::rig::{Rig, is_well, repeat, signal, stopped};
-use crate::crash::trial::{IN_STEP_WITHIN, STOP};
+use crate::crash::trial::STOP;
 use crate::support::process::child_of;
+
+/// From the last command to a keystore that is used: its token is tried first, and its transport pair made.
+const IN_USE_WITHIN: Duration = Duration::from_secs(30);
 
 /// Plays a case; how long it took from the restart until the keystore was in use.
 pub(crate) fn run(rig: &mut Rig, case: &Case) -> Duration {
@@ -56,11 +59,11 @@ pub(crate) fn run(rig: &mut Rig, case: &Case) -> Duration {
     }
     let began = Instant::now();
     let fleet = &rig.fleet;
-    let made = repeat(|| fleet.client(), IN_STEP_WITHIN, ask);
+    let made = repeat(|| fleet.client(), IN_USE_WITHIN, ask);
     let path = format!("/api/v4/keystores/{}", made.body["id"].as_str().unwrap());
     while !is_well(&fleet.get(&path)) {
         let told = || fleet.get(&path);
-        assert!(began.elapsed() < IN_STEP_WITHIN, "{case}: {:#}", told());
+        assert!(began.elapsed() < IN_USE_WITHIN, "{case}: {:#}", told());
         std::thread::sleep(Duration::from_millis(20));
     }
     let took = began.elapsed();

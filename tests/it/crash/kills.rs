@@ -27,6 +27,9 @@ const KILLS_WHOLE: u32 = 100;
 /// Kills in a round.
 const ROUND: usize = 10;
 
+/// Keys that a clerk takes on into the next round.
+const KEPT: usize = 2;
+
 /// Who changes keys side by side.
 const CLERKS: u32 = 3;
 
@@ -129,10 +132,10 @@ fn play(kind: Kind, victims: &[Victim]) {
             check(&rig, kept);
         }
         rig.fleet.keeps_its_promises();
-        // Two of each clerk's are taken on into the next round.
+        // The newest of each clerk's are taken on into the next round. Tokens that grow would be what is measured at last.
         for book in &mut books {
-            book.reverse();
-            book.truncate(2);
+            let older = book.len().saturating_sub(KEPT);
+            book.drain(..older).for_each(|kept| destroy(&rig, &kept));
         }
     }
     let mut counts: BTreeMap<Victim, u32> = BTreeMap::new();
@@ -180,6 +183,17 @@ fn settled(rig: &Rig, kept: &Kept, began: Instant) {
             panic!("{kept:?}: not in step: {told:#}\n{status:#}");
         }
         thread::sleep(Duration::from_millis(50));
+    }
+}
+
+fn destroy(rig: &Rig, kept: &Kept) {
+    let actions: &[&str] = match kept.state {
+        "active" => &["/deactivate", "/destroy"],
+        "destroyed" => &[],
+        _ => &["/destroy"],
+    };
+    for action in actions {
+        rig.done("POST", &kept.subject, action, &Value::Null);
     }
 }
 
