@@ -42,7 +42,7 @@ test:
 	DEMO_EXIT=1 $(MAKE) demo
 	cargo $(RUNNER)
 
-# The whole crash matrix, and 200 kills and more of each kind of process: about 20 minutes. Last result in docs/proof.md.
+# The whole crash matrix, and 200 kills and more of each kind of process: 20 minutes. Last result in docs/proof.md.
 crash:
 	CRASH=all cargo test --test it crash:: -- --nocapture --test-threads 2
 

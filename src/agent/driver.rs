@@ -34,7 +34,8 @@ const STREAMS_MAX: usize = 16;
 /// Most calls that wait for the token.
 const CALLS_MAX: usize = 256;
 
-/// A failed `Prepare` is tried again after this.
+/// A failed `Prepare` is tried again after the first of these, such as one whose host died; after the second if it failed before.
+const PREPARE_AGAIN_MS: u64 = 250;
 const PREPARE_PAUSE_MS: u64 = 5_000;
 
 /// What the loop is told.
@@ -537,7 +538,13 @@ impl Driver {
 
     fn prepare_failed(&mut self, why: &str) {
         tracing::error!(why, "the token could not be prepared; it is tried again");
-        let not_before_ms = self.now_ms().saturating_add(PREPARE_PAUSE_MS);
+        let failed_before = self.shown.borrow().prepare_failure.is_some();
+        let pause_ms = if failed_before {
+            PREPARE_PAUSE_MS
+        } else {
+            PREPARE_AGAIN_MS
+        };
+        let not_before_ms = self.now_ms().saturating_add(pause_ms);
         self.prepare = Prepare::Wanted { not_before_ms };
         self.shown
             .send_modify(|shown| shown.prepare_failure = Some(why.to_owned()));

@@ -26,7 +26,7 @@ use crate::model::ids::{Generation, KeyVersionId, KeystoreId, SessionNumber, Ter
 use crate::model::keystore::{Health, KeystoreRecord, Variant};
 use crate::model::live::{Connection, Live};
 use crate::model::material::{Endorsement, Envelope, Signed};
-use crate::model::protocol::{Description, Down, Report, Up};
+use crate::model::protocol::{Description, Down, Report};
 use crate::tls::error::chain;
 use crate::wire::v1;
 
@@ -80,10 +80,10 @@ pub struct Keeper {
 pub(crate) struct State {
     pub(crate) machine: Machine,
     client: Option<Client>,
-    description: Option<Arc<Description>>,
+    pub(crate) description: Option<Arc<Description>>,
     endorsement: Option<Signed<Endorsement>>,
     /// The vault whose repository it belongs to, if it is an internal keystore.
-    repository: Option<VaultId>,
+    pub(crate) repository: Option<VaultId>,
     taking: Taking,
     rotating: Taking,
     /// Whether there may be keys that it lacks.
@@ -466,12 +466,9 @@ async fn serve(
     let mut heard = clock::Monotonic::now();
     loop {
         let outputs = tokio::select! {
-            frame = up.message() => match received(frame) {
+            frame = up.message() => match calls::received(frame) {
                 Err(why) => return Ended { why, ..ended },
                 Ok(frame) => {
-                    if frame.tells_of_done() && failpoint::fails(Point::ReportReceived) {
-                        return Ended { why: "the line broke".to_owned(), ..ended };
-                    }
                     ended.worked = true;
                     heard = clock::Monotonic::now();
                     step(shared, keeper, Input::Up(frame))
@@ -516,14 +513,6 @@ async fn serve(
         if let Err(why) = carry_out(shared, keeper, down, outputs, &mut ended.raise).await {
             return Ended { why, ..ended };
         }
-    }
-}
-
-fn received(frame: Result<Option<v1::Up>, tonic::Status>) -> Result<Box<Up>, String> {
-    match frame {
-        Err(status) => Err(format!("the line broke: {}", status.message())),
-        Ok(None) => Err("the agent ended the session".to_owned()),
-        Ok(Some(frame)) => Up::try_from(frame).map(Box::new).map_err(|p| p.to_string()),
     }
 }
 
@@ -584,7 +573,9 @@ async fn carry_out(
             }
             Output::Changed(versions) => {
                 told::note_seen(shared, keeper, &versions).await;
-                if !versions.is_empty() {
+                if versions.is_empty() {
+                    material::may_come(shared, keeper);
+                } else {
                     failpoint::reach(Point::ReportStored);
                 }
                 told::tell(shared, keeper, &versions).await;

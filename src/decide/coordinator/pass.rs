@@ -174,6 +174,14 @@ impl Machine {
         forgotten
     }
 
+    /// What kept material away may be over: the next pass asks for it. True if any is missing.
+    pub fn forget_missing_material(&mut self) -> bool {
+        let missing = &self.known.material_failures;
+        self.sent
+            .retain(|version, sent| sent.act == Act::Fetching || !missing.contains_key(version));
+        !missing.is_empty()
+    }
+
     fn note(&mut self, version: KeyVersionId, generation: Generation, act: Act, at_ms: u64) {
         let before = self
             .sent

@@ -280,6 +280,12 @@ fn a_source_that_was_away_is_asked_again_soon_and_then_ever_slower() {
         check(&play.after(pause_ms - 1), &[]);
         check(&play.after(1), &["fetch 1"]);
     }
+    // Unless it is known to be back.
+    assert!(play.machine.forget_missing_material());
+    check(&play.after(0), &[]);
+    check(&play.step(failed()), &[]);
+    assert!(play.machine.forget_missing_material());
+    check(&play.after(0), &["fetch 1"]);
 }
 
 #[test]
