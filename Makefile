@@ -11,7 +11,7 @@ TEST_PACKAGES := $(PACKAGES) libnss3 libnss3-tools clang libclang-dev libssl-dev
 FAULT := tests/modules/fault/Cargo.toml
 KRYOPTIC := tests/modules/kryoptic/Cargo.toml
 
-.PHONY: demo demo-stop check test model soak bench sim sim-seed sim-bugs
+.PHONY: demo demo-stop check test model soak bench crash crash-case sim sim-seed sim-bugs
 
 # Plays the main job on four SoftHSM2 tokens and leaves everything running. DEMO_EXIT=1: plays, checks and stops.
 demo:
@@ -33,6 +33,7 @@ test:
 	demo/install $(TEST_PACKAGES)
 	cargo fmt --all -- --check
 	cargo clippy --all-targets -- -D warnings
+	cargo clippy --features failpoints --bins -- -D warnings
 	cargo fmt --manifest-path $(FAULT) -- --check
 	cargo clippy --manifest-path $(FAULT) --locked --target-dir target/modules -- -D warnings
 	cargo fmt --manifest-path $(KRYOPTIC) -- --check
@@ -40,6 +41,14 @@ test:
 	RUSTDOCFLAGS='-D warnings' cargo doc --no-deps
 	DEMO_EXIT=1 $(MAKE) demo
 	cargo $(RUNNER)
+
+# The whole crash matrix, and 200 kills and more of each kind of process: 20 minutes. Last result in docs/proof.md.
+crash:
+	CRASH=all cargo test --test it crash:: -- --nocapture --test-threads 2
+
+# One case: make crash-case CASE=transfer.home.job-done.abort
+crash-case:
+	CRASH_CASE=$(CASE) cargo test --test it crash::matrix:: -- --nocapture --test-threads 1
 
 # So many seeds of the simulation (docs/simulation.md), from one on. A seed that fails is told with its story.
 SEEDS ?= 10000

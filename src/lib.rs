@@ -7,20 +7,20 @@
 //! |---|---|---|
 //! | `model` | pure nouns | nothing |
 //! | `decide` | pure verbs, sans-IO: effects, status, difference, the two state machines | `model` |
-//! | `keystore` | the port to tokens: PKCS#11, the module host, an in-memory token | `model` |
+//! | `keystore` | the port to tokens: PKCS#11, the module host, an in-memory token | `model failpoint` |
 //! | `wire` | generated gRPC and its conversions | `model` |
 //! | `rest` | bodies of the REST API | `model` |
-//! | `agent` | process 1, beside a keystore | `model decide keystore wire clock tls telemetry` |
+//! | `agent` | process 1, beside a keystore | `model decide keystore wire clock tls telemetry failpoint` |
 //! | `coordinator::config` | the coordinator's config file | nothing |
 //! | `coordinator::store` | SQL, and nothing else has any | `model` |
-//! | `coordinator::ops` | all use cases, the port `Fleet` | `model decide clock store` |
-//! | `coordinator::reconcile` | sessions and passes, implements `Fleet` | `model decide wire clock tls store ops::fleet` |
+//! | `coordinator::ops` | all use cases, the port `Fleet` | `model decide clock store failpoint` |
+//! | `coordinator::reconcile` | sessions and passes, implements `Fleet` | `model decide wire clock tls store ops::fleet failpoint` |
 //! | `coordinator::api` | REST | `model rest ops seal` |
 //! | `coordinator::seal` | backups sealed for a recovery key | nothing |
 //! | `coordinator::restore` | a sealed backup in the place of a store | `model tls seal store` |
 //! | `coordinator::console` | pages | `model ops` |
 //! | `cli` | process 3, people's command line | `model rest tls clock` |
-//! | `clock` `tls` `telemetry` | leaves, one job each | `model` |
+//! | `clock` `tls` `telemetry` `failpoint` | leaves, one job each | `model` |
 //!
 //! Agent and coordinator never import each other. The mains in `bin` join the rooms.
 
@@ -32,6 +32,7 @@ pub mod clock;
 #[cfg(feature = "coordinator")]
 pub mod coordinator;
 pub mod decide;
+pub mod failpoint;
 #[cfg(feature = "agent")]
 pub mod keystore;
 pub mod model;

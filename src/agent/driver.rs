@@ -10,10 +10,11 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use crate::agent::jobs::{Job, Jobs, Owner};
 use crate::agent::journal::rewriting::Rewriting;
 use crate::agent::journal::writer::{JournalWriter, Written};
+use crate::agent::milestones::{self, Entry};
 use crate::agent::probes::Probes;
 use crate::clock::Monotonic;
 use crate::decide::agent::Machine;
-use crate::decide::agent::io::{Input, Output, ProveFailure, StreamId, Ticket};
+use crate::decide::agent::io::{Input, Output, ProveFailure, StreamId};
 use crate::decide::agent::record::JournalRecord;
 use crate::keystore::host::handle::HostHandle;
 use crate::model::capabilities::Capabilities;
@@ -34,7 +35,8 @@ const STREAMS_MAX: usize = 16;
 /// Most calls that wait for the token.
 const CALLS_MAX: usize = 256;
 
-/// A failed `Prepare` is tried again after this.
+/// A failed `Prepare` is tried again after the first of these, such as one whose host died; after the second if it failed before.
+const PREPARE_AGAIN_MS: u64 = 250;
 const PREPARE_PAUSE_MS: u64 = 5_000;
 
 /// What the loop is told.
@@ -130,8 +132,8 @@ pub struct Driver {
     machine: Machine,
     started: Monotonic,
     internal: bool,
-    journal: JournalWriter<JournalRecord, Ticket>,
-    written: mpsc::UnboundedReceiver<Written<Ticket>>,
+    journal: JournalWriter<JournalRecord, Entry>,
+    written: mpsc::UnboundedReceiver<Written<Entry>>,
     rewriting: Rewriting,
     messages: mpsc::Receiver<Message>,
     jobs: Jobs,
@@ -170,9 +172,9 @@ pub struct Parts {
     /// Whether the keystore may generate keys.
     pub internal: bool,
     /// The journal.
-    pub journal: JournalWriter<JournalRecord, Ticket>,
+    pub journal: JournalWriter<JournalRecord, Entry>,
     /// Its answers.
-    pub written: mpsc::UnboundedReceiver<Written<Ticket>>,
+    pub written: mpsc::UnboundedReceiver<Written<Entry>>,
     /// Records in it.
     pub journal_records: u64,
     /// The token.
@@ -300,7 +302,8 @@ impl Driver {
     async fn carry_out(&mut self, output: Output) {
         match output {
             Output::Journal { ticket, record } => {
-                if let Err(error) = self.journal.append(vec![record], ticket).await {
+                let appended = milestones::append(&self.journal, ticket, record).await;
+                if let Err(error) = appended {
                     let result = Err(error.to_string());
                     self.inputs
                         .push_back(Input::JournalWritten { ticket, result });
@@ -322,7 +325,7 @@ impl Driver {
         let Some(open) = self.streams.get(&stream) else {
             return;
         };
-        if open.frames.try_send(up).is_err() {
+        if !milestones::report(up, |up| open.frames.try_send(up).is_ok()) {
             tracing::warn!(
                 stream = stream.0,
                 "a coordinator does not read its stream; it is cut off"
@@ -333,6 +336,7 @@ impl Driver {
     }
 
     async fn take(&mut self, message: Message) {
+        milestones::received(&message);
         match message {
             Message::Stream {
                 stream,
@@ -409,7 +413,8 @@ impl Driver {
         }
     }
 
-    async fn journal_written(&mut self, written: Written<Ticket>) {
+    async fn journal_written(&mut self, written: Written<Entry>) {
+        let entry = written.ticket;
         let result = written.result.map(|records| {
             self.shown.send_if_modified(|shown| {
                 let changed = shown.journal_records != records;
@@ -417,10 +422,11 @@ impl Driver {
                 changed
             });
         });
-        if let Err(error) = &result {
-            tracing::error!(error, "the journal cannot be written");
+        match &result {
+            Ok(()) => entry.written(),
+            Err(error) => tracing::error!(error, "the journal cannot be written"),
         }
-        let ticket = written.ticket;
+        let ticket = entry.ticket;
         self.step(Input::JournalWritten { ticket, result }).await;
         let records = self.shown.borrow().journal_records;
         if self.machine.is_written() && self.rewriting.is_due(records, self.machine.instances()) {
@@ -460,6 +466,7 @@ impl Driver {
     }
 
     async fn token_answered(&mut self, owner: Owner, outcome: TokenOutcome) {
+        let outcome = milestones::read_back(outcome);
         self.notice_token(&outcome);
         if let TokenOutcome::Done(TokenAnswer::Prepared(prepared)) = &outcome {
             self.notice_prepared(prepared);
@@ -468,7 +475,9 @@ impl Driver {
         }
         match owner {
             Owner::Machine(ticket) => self.step(Input::Token { ticket, outcome }).await,
-            Owner::Call(reply) => tell(reply, answer(outcome)),
+            Owner::Call(reply) => {
+                milestones::reply(outcome, |outcome| tell(reply, answer(outcome)));
+            }
             Owner::Prepare => self.prepared(outcome),
         }
     }
@@ -536,7 +545,13 @@ impl Driver {
 
     fn prepare_failed(&mut self, why: &str) {
         tracing::error!(why, "the token could not be prepared; it is tried again");
-        let not_before_ms = self.now_ms().saturating_add(PREPARE_PAUSE_MS);
+        let failed_before = self.shown.borrow().prepare_failure.is_some();
+        let pause_ms = if failed_before {
+            PREPARE_PAUSE_MS
+        } else {
+            PREPARE_AGAIN_MS
+        };
+        let not_before_ms = self.now_ms().saturating_add(pause_ms);
         self.prepare = Prepare::Wanted { not_before_ms };
         self.shown
             .send_modify(|shown| shown.prepare_failure = Some(why.to_owned()));

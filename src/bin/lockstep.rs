@@ -39,7 +39,7 @@ const STORE: &str = "store.sqlite";
 /// sysexits.h EX_CONFIG: the config must be mended first.
 const EXIT_CONFIG: u8 = 78;
 
-fn main() -> ExitCode {
+pub fn main() -> ExitCode {
     telemetry::abort_on_panic();
     let line = CommandLine::parse();
     match line.own() {

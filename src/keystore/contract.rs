@@ -399,7 +399,10 @@ impl<K: Keystore> Stage<'_, K> {
         // AES-CBC has no integrity of its own: there it is the fingerprint that tells.
         let ran = ran(self.external, job)?;
         let kind = ran.failure.as_ref().map(|failure| failure.kind);
-        let told = matches!(kind, Some(FailureKind::Refused | FailureKind::WrongKey));
+        let told = matches!(
+            kind,
+            Some(FailureKind::Refused | FailureKind::NeedsMaterial | FailureKind::WrongKey)
+        );
         demand("a changed envelope is refused", told, &ran)?;
         let mut job = self.job(key, vec![Step::Install])?;
         job.envelope = None;

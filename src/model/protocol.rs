@@ -124,6 +124,15 @@ pub struct Up {
     pub body: UpBody,
 }
 
+impl Up {
+    /// Whether it says of an instance that its intent was carried out.
+    #[must_use]
+    pub fn tells_of_done(&self) -> bool {
+        let is_done = |report: &Report| report.progress == Progress::Done;
+        matches!(&self.body, UpBody::Reports(reports) if reports.iter().any(is_done))
+    }
+}
+
 /// What is said.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum UpBody {

@@ -17,6 +17,7 @@ mod architecture;
 mod ca;
 mod cli;
 mod console;
+mod crash;
 mod fuzz;
 mod host;
 mod host_faults;

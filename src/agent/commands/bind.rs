@@ -8,6 +8,7 @@ use crate::agent::config::Config;
 use crate::agent::journal::file;
 use crate::agent::pin::Source;
 use crate::decide::agent::record::{JournalRecord, Record};
+use crate::failpoint::{self, Point};
 use crate::keystore::host::handle::HostHandle;
 use crate::keystore::host::protocol::deadline;
 use crate::model::ids::Epoch;
@@ -68,9 +69,11 @@ async fn bind_on(own: &Own, host: &HostHandle, journal_lost: bool) -> anyhow::Re
                 // First the journal: a marker without a journal means that the journal was lost.
                 begin(records)?;
             }
+            failpoint::reach(Point::Journaled);
             perform(host, TokenJob::Bind(marker))
                 .await
                 .context("the marker could not be written; run `bind` again")?;
+            failpoint::reach(Point::Done);
         }
     }
     say(&format!(

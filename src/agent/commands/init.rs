@@ -4,6 +4,7 @@ use crate::agent::commands::{open, say};
 use crate::agent::config::Config;
 use crate::agent::identity::Identity;
 use crate::agent::state_dir::StateDir;
+use crate::failpoint::{self, Point};
 use crate::model::ids::{Digest, KeystoreId};
 
 /// Makes what is not there yet, and prints who the agent is.
@@ -15,6 +16,7 @@ pub fn init(config: &Config) -> anyhow::Result<()> {
     state.create()?;
     let _lock = state.lock()?;
     let identity = Identity::load_or_new(&state.identity())?;
+    failpoint::reach(Point::Received);
     print(state.keystore_or_new()?, identity.digest())
 }
 

@@ -3,7 +3,8 @@
 use crate::coordinator::ops::Ops;
 use crate::coordinator::ops::access::Call;
 use crate::coordinator::ops::errors::OpsError;
-use crate::coordinator::store::{Change, OperationRecord, Write};
+use crate::coordinator::store::{Change, OperationRecord, StoreError, Write};
+use crate::failpoint::{self, Point};
 use crate::model::audit::AuditEntry;
 use crate::model::desired::Instance;
 use crate::model::ids::{Digest, KeyVersionId, KeystoreId, OperationId};
@@ -209,18 +210,24 @@ impl Ops {
         // With all the others or not at all: so a bulk change counts each key once, whoever carries it on.
         let row = self.riding.iter().map(|riding| riding.row());
         draft.writes.extend(row);
-        let earlier = self
-            .store
-            .commit(Change {
-                operation,
-                writes: draft.writes,
-                audit: std::iter::once(audit).chain(also).collect(),
-            })
-            .await?;
-        if earlier.is_none() {
+        if failpoint::fails(Point::BeforeCommit) {
+            return Err(lost("the connection").into());
+        }
+        let change = Change {
+            operation,
+            writes: draft.writes,
+            audit: std::iter::once(audit).chain(also).collect(),
+        };
+        let mut committed = self.store.commit(change).await;
+        if failpoint::fails(Point::AfterCommit) {
+            committed = Err(lost("the answer to COMMIT"));
+        }
+        // It may be durable where no answer says so; who is woken for nothing finds nothing.
+        if matches!(committed, Ok(None) | Err(StoreError::Unavailable { .. })) {
             self.fleet.wanted(&wanted);
             self.fleet.wake(&draft.wake);
         }
+        let earlier = committed?;
         Ok(Committed {
             operation: key,
             earlier: earlier.map(|record| record.subject),
@@ -237,6 +244,13 @@ impl Ops {
             operation,
             earlier: None,
         }
+    }
+}
+
+/// What a store says that could not be reached, or could not answer.
+fn lost(what: &str) -> StoreError {
+    StoreError::Unavailable {
+        detail: format!("{what} was lost"),
     }
 }
 

@@ -1,4 +1,4 @@
-//! The calls outside the session, each with its deadline.
+//! The calls outside the session, each with its deadline, and the frames of the session as they come.
 
 use std::time::Duration;
 
@@ -6,13 +6,14 @@ use tonic::transport::Channel;
 use tonic::{Code, Request, Response, Status};
 
 use crate::coordinator::ops::fleet::FleetError;
+use crate::failpoint::{self, Point};
 use crate::model::adoption::{Candidate, Examined};
 use crate::model::ids::{Generation, KeyVersionId, KeystoreId, SessionNumber};
 use crate::model::kek::{KekJob, KekNumber};
 use crate::model::key::KeySpec;
 use crate::model::material::{Endorsement, Envelope, RepositoryCopy, Signed};
 use crate::model::observed::Proof;
-use crate::model::protocol::{Description, Report};
+use crate::model::protocol::{Description, Report, Up};
 use crate::tls::config::Identity;
 use crate::tls::connect::connect;
 use crate::tls::error::{TlsError, chain};
@@ -193,6 +194,19 @@ pub(crate) async fn examine(
             examined.len()
         )))
     }
+}
+
+/// A frame of the session, or why there is none.
+pub(crate) fn received(frame: Result<Option<v1::Up>, Status>) -> Result<Box<Up>, String> {
+    let frame = match frame {
+        Err(status) => return Err(format!("the line broke: {}", status.message())),
+        Ok(None) => return Err("the agent ended the session".to_owned()),
+        Ok(Some(frame)) => Up::try_from(frame).map_err(|problem| problem.to_string())?,
+    };
+    if frame.tells_of_done() && failpoint::fails(Point::ReportReceived) {
+        return Err("the line broke".to_owned());
+    }
+    Ok(Box::new(frame))
 }
 
 fn within<T>(message: T, deadline: Duration) -> Request<T> {

@@ -71,6 +71,11 @@ impl Shared {
         }
     }
 
+    /// The keepers that are here.
+    pub(crate) fn keepers(&self) -> Vec<Arc<Keeper>> {
+        self.lock().values().cloned().collect()
+    }
+
     /// The keystores that are kept here.
     pub(crate) fn kept(&self) -> Vec<KeystoreId> {
         self.lock().keys().copied().collect()

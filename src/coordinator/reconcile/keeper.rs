@@ -23,11 +23,12 @@ use crate::coordinator::reconcile::reread;
 use crate::coordinator::reconcile::rotation;
 use crate::coordinator::reconcile::told::{self, Told};
 use crate::decide::coordinator::{Input, Machine, Moment, Output};
+use crate::failpoint::{self, Point};
 use crate::model::ids::{KeyVersionId, KeystoreId, SessionNumber, Term, VaultId};
 use crate::model::keystore::{Health, KeystoreRecord, Variant};
 use crate::model::live::{Connection, Differing, Live};
 use crate::model::material::{Endorsement, Signed};
-use crate::model::protocol::{Description, Down, Report, Up};
+use crate::model::protocol::{Description, Down, Report};
 use crate::tls::error::chain;
 use crate::wire::v1;
 
@@ -71,10 +72,10 @@ pub(crate) struct State {
     client: Option<Client>,
     /// Where frames go down, to see how many wait.
     frames: Option<mpsc::WeakSender<v1::Down>>,
-    description: Option<Arc<Description>>,
+    pub(crate) description: Option<Arc<Description>>,
     endorsement: Option<Signed<Endorsement>>,
     /// The vault whose repository it belongs to, if it is an internal keystore.
-    repository: Option<VaultId>,
+    pub(crate) repository: Option<VaultId>,
     taking: Taking,
     rotating: Taking,
     /// Whether there may be keys that it lacks.
@@ -464,7 +465,7 @@ async fn serve(
     let mut heard = clock::Monotonic::now();
     loop {
         let outputs = tokio::select! {
-            frame = up.message() => match received(frame) {
+            frame = up.message() => match calls::received(frame) {
                 Err(why) => return Ended { why, ..ended },
                 Ok(frame) => {
                     ended.worked = true;
@@ -514,14 +515,6 @@ async fn serve(
     }
 }
 
-fn received(frame: Result<Option<v1::Up>, tonic::Status>) -> Result<Box<Up>, String> {
-    match frame {
-        Err(status) => Err(format!("the line broke: {}", status.message())),
-        Ok(None) => Err("the agent ended the session".to_owned()),
-        Ok(Some(frame)) => Up::try_from(frame).map(Box::new).map_err(|p| p.to_string()),
-    }
-}
-
 fn moment(shared: &Shared) -> Moment {
     Moment {
         now_ms: shared.now_ms(),
@@ -556,9 +549,13 @@ async fn carry_out(
         match output {
             Output::Send(frame) => {
                 keeper.expect_lease().map_err(|error| error.to_string())?;
+                let is_intent = matches!(*frame, Down::Intent { .. });
                 let sent = timeout(SILENT_FOR, down.send((*frame).into())).await;
                 if !matches!(sent, Ok(Ok(()))) {
                     return Err("the agent takes no frames".to_owned());
+                }
+                if is_intent && failpoint::fails(Point::Sent) {
+                    return Err("the line broke".to_owned());
                 }
             }
             Output::FetchMaterial {
@@ -574,6 +571,11 @@ async fn carry_out(
             }
             Output::Changed(versions) => {
                 told::note_seen(shared, keeper, &versions).await;
+                if versions.is_empty() {
+                    material::may_come(shared, keeper);
+                } else {
+                    failpoint::reach(Point::ReportStored);
+                }
                 told::tell(shared, keeper, &versions).await;
                 shared.changed();
             }

@@ -7,6 +7,7 @@ use crate::coordinator::reconcile::errands::{Reply, Request, ask};
 use crate::coordinator::reconcile::fleet::Shared;
 use crate::coordinator::reconcile::keeper::Keeper;
 use crate::model::ids::{Generation, KeyVersionId};
+use crate::model::live::Connection;
 use crate::model::material::{Envelope, Signed};
 
 /// Gets an envelope for one instance: tries each internal keystore that has a copy, in the store's order.
@@ -47,4 +48,28 @@ pub(crate) async fn fetch(
         }
     }
     Err(reasons.join("; "))
+}
+
+/// A keystore can be used again: what could not be had for it, or from it, is asked for at once and not after ever longer pauses.
+pub(crate) fn may_come(shared: &Shared, keeper: &Arc<Keeper>) {
+    let (is_usable, is_source) = {
+        let state = keeper.lock();
+        let described = state.description.as_ref();
+        let can = described.is_some_and(|of| of.capabilities.is_some());
+        let is_live = *state.machine.connection() == Connection::Live;
+        (is_live && can, state.repository.is_some())
+    };
+    if !is_usable {
+        return;
+    }
+    let targets = if is_source {
+        shared.keepers()
+    } else {
+        vec![Arc::clone(keeper)]
+    };
+    for target in targets {
+        if target.lock().machine.forget_missing_material() {
+            target.wake();
+        }
+    }
 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use crate::coordinator::reconcile::calls;
 use crate::coordinator::reconcile::fleet::Shared;
 use crate::coordinator::reconcile::keeper::{Keeper, step};
+use crate::coordinator::reconcile::material;
 use crate::decide::coordinator::{Input, Output};
 use crate::model::ids::KeyVersionId;
 use crate::tls::error::chain;
@@ -22,6 +23,7 @@ pub(crate) fn description(shared: &Arc<Shared>, keeper: &Arc<Keeper>, is_due: bo
             && description.capabilities.is_some()
             && keeper.describe_as(description)
         {
+            material::may_come(&shared, &keeper);
             shared.changed();
         }
     });

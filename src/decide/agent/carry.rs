@@ -61,6 +61,9 @@ impl Machine {
         };
         let intent = instance.intent.clone();
         let applied = instance.applied;
+        if intent.want == Want::Active && instance.is_unprinted_at_first() {
+            return self.resume(version);
+        }
         let Some(seen) = &instance.sight.last else {
             return;
         };
@@ -130,12 +133,10 @@ impl Machine {
         if let Some(failure) = ran.failure {
             return self.stumble(turn, version, Miss::Failed(failure));
         }
-        let is_met = instance
-            .sight
-            .last
-            .as_ref()
-            .is_some_and(|seen| met(&instance.intent, &seen.found, strategy));
+        let last = instance.sight.last.as_ref();
+        let is_met = last.is_some_and(|seen| met(&instance.intent, &seen.found, strategy));
         let want = instance.intent.want;
+        let again = run.partial || instance.is_unprinted_at_first();
         if let Some(carrying) = instance.carrying() {
             carrying.trouble = None;
             if want == Want::Destroyed && is_met {
@@ -146,7 +147,7 @@ impl Machine {
             }
         }
         match want {
-            _ if run.partial => self.resume(version),
+            _ if again => self.resume(version),
             Want::Destroyed if is_met => self.resume(version),
             Want::Active | Want::Deactivated if is_met => self.finish(turn, version, ran.proof),
             Want::Active | Want::Deactivated | Want::Destroyed => {
@@ -227,10 +228,12 @@ impl Machine {
                 | FailureKind::WrongPin
                 | FailureKind::PinLocked
                 | FailureKind::NoToken => Trouble::Unknown(failure.to_string()),
-                FailureKind::NeedsMaterial => Trouble::NeedsMaterial,
-                FailureKind::Refused | FailureKind::WrongKey | FailureKind::LabelTaken => {
-                    Trouble::Failed(failure)
-                }
+                FailureKind::NeedsMaterial if failure.rv.is_empty() => Trouble::NeedsMaterial,
+                // What came was not taken: other material may be, and until then people are told why.
+                FailureKind::NeedsMaterial
+                | FailureKind::Refused
+                | FailureKind::WrongKey
+                | FailureKind::LabelTaken => Trouble::Failed(failure),
             },
         };
         let Some(carrying) = self.carrying(version) else {

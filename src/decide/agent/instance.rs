@@ -173,6 +173,20 @@ impl Instance {
         }
     }
 
+    /// Whether the last look got no fingerprint of what is there, for the first time while its intent is carried out: that may
+    /// pass, and what cannot be enabled without one is looked at once more before that is said.
+    pub(crate) fn is_unprinted_at_first(&mut self) -> bool {
+        let last = self.sight.last.as_ref();
+        let is_unprinted = last.is_some_and(|seen| seen.found.fingerprint_failure.is_some());
+        let Some(carrying) = self.carrying().filter(|carrying| carrying.tries == 0) else {
+            return false;
+        };
+        if is_unprinted {
+            carrying.tries = 1;
+        }
+        is_unprinted
+    }
+
     pub(crate) fn progress(&self) -> Progress {
         match &self.state {
             State::Done => Progress::Done,

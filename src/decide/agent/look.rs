@@ -205,6 +205,7 @@ impl Machine {
         instance.sight.suspicion = None;
         instance.sight.why_unknown = None;
         instance.sight.handles = handles_of(&found.objects);
+        let is_unprinted = found.fingerprint_failure.is_some();
         instance.sight.last = Some(Seen {
             found,
             at_ms: now,
@@ -216,6 +217,10 @@ impl Machine {
         }
         if !instance.is_done() {
             return;
+        }
+        if changed && is_unprinted {
+            // What failed once may have failed in passing; what fails again waits for its turn.
+            self.watch.renewed.insert(version);
         }
         if !is_met {
             // What was proved is no longer there.

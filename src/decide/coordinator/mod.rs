@@ -23,6 +23,7 @@ use crate::decide::difference::differences;
 use crate::decide::recovery::evidence;
 use crate::model::desired::Instance;
 use crate::model::ids::{Generation, KeyVersionId, KeystoreId, Term};
+use crate::model::keystore::Health;
 use crate::model::live::{Connection, Terms};
 use crate::model::material::{Envelope, Signed};
 use crate::model::protocol::{Cursor, Down, Report, SessionRefusal, Up, UpBody};
@@ -300,7 +301,12 @@ impl Machine {
                 self.unmet.insert(version);
                 changed.push(version);
             }
-            UpBody::Health(health) => self.known.health = Some(health),
+            UpBody::Health(health) => {
+                if health == Health::Ok {
+                    changed = self.forget_refused_while_unwell();
+                }
+                self.known.health = Some(health);
+            }
             UpBody::Heartbeat { scan_age_ms, .. } => {
                 return self.known.scanned(at.now_ms, scan_age_ms);
             }

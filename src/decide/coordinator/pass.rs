@@ -179,12 +179,38 @@ impl Machine {
         !there && instance.intent.want != Want::Destroyed
     }
 
+    /// The agent can again: what it refused because it could not, such as with a full disk, need not wait for its resend.
+    pub(crate) fn forget_refused_while_unwell(&mut self) -> Vec<KeyVersionId> {
+        let mut forgotten = Vec::new();
+        self.known.refused.retain(|version, (_, refusal)| {
+            let is_over = matches!(refusal, Refusal::Unhealthy(_) | Refusal::Journal { .. });
+            if is_over {
+                forgotten.push(*version);
+            }
+            !is_over
+        });
+        for version in &forgotten {
+            self.sent.remove(version);
+        }
+        forgotten
+    }
+
+    /// What kept material away may be over: the next pass asks for it. True if any is missing.
+    pub fn forget_missing_material(&mut self) -> bool {
+        let missing = &self.known.material_failures;
+        self.sent
+            .retain(|version, sent| sent.act == Act::Fetching || !missing.contains_key(version));
+        !missing.is_empty()
+    }
+
     fn note(&mut self, version: KeyVersionId, generation: Generation, act: Act, at_ms: u64) {
         let before = self
             .sent
             .get(&version)
             .filter(|sent| sent.generation == generation);
         let tries = match (before, act) {
+            // An intent that goes without material is no second try at material.
+            (Some(sent), Act::Sent) if sent.act == Act::FetchFailed => sent.tries,
             (Some(sent), Act::FetchFailed | Act::Sent) => sent.tries.saturating_add(1),
             (Some(sent), Act::Fetching) => sent.tries,
             (None, _) => 0,
@@ -265,8 +291,9 @@ impl Machine {
 impl Sent {
     /// Until when nothing more is done about it.
     fn due_ms(&self, wanted: Need) -> u64 {
+        // The first try again is at once, the second after the shortest pause.
         let retry = RETRY_MS
-            .saturating_mul(1 << self.tries.min(5))
+            .saturating_mul(1 << self.tries.saturating_sub(2).min(5))
             .min(RETRY_MAX_MS);
         let pause = match (self.act, wanted) {
             (Act::Fetching, _) => RETRY_MAX_MS,

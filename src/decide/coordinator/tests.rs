@@ -9,7 +9,7 @@ use crate::model::ids::{
 };
 use crate::model::job::{FailureKind, TokenFailure};
 use crate::model::key::{Algorithm, DeactivatedUsage, KeySpec, Usage, UsageSet};
-use crate::model::keystore::{OaepHash, Route, Wrapping};
+use crate::model::keystore::{Health, OaepHash, Route, Wrapping};
 use crate::model::live::Connection;
 use crate::model::material::{Envelope, Signed};
 use crate::model::observed::{Fingerprint, FingerprintMethod, Found, Observation};
@@ -264,6 +264,32 @@ fn material_travels_with_the_intent_and_its_lack_does_not_keep_the_intent_back()
 }
 
 #[test]
+fn a_source_that_was_away_is_asked_again_soon_and_then_ever_slower() {
+    let wanted = instance(1, 4, Want::Active);
+    let mut play = Play::live(std::slice::from_ref(&wanted));
+    check(&play.caught_up(), &["fetch 1"]);
+    let failed = || Input::Material {
+        version: wanted.intent.version,
+        generation: wanted.intent.generation,
+        envelope: Err("down".to_owned()),
+    };
+    check(&play.step(failed()), &["intent 1 4 active"]);
+    let needs = report(&wanted, Progress::NeedsMaterial, absent());
+    check(&play.up(UpBody::Reports(vec![needs])), &["fetch 1"]);
+    for pause_ms in [2_000, 4_000, 8_000, 16_000, 32_000, 60_000, 60_000] {
+        check(&play.step(failed()), &[]);
+        check(&play.after(pause_ms - 1), &[]);
+        check(&play.after(1), &["fetch 1"]);
+    }
+    // Unless it is known to be back.
+    assert!(play.machine.forget_missing_material());
+    check(&play.after(0), &[]);
+    check(&play.step(failed()), &[]);
+    assert!(play.machine.forget_missing_material());
+    check(&play.after(0), &["fetch 1"]);
+}
+
+#[test]
 fn material_that_was_not_taken_is_asked_for_again() {
     let wanted = instance(1, 4, Want::Deactivated);
     let mut play = Play::live(std::slice::from_ref(&wanted));
@@ -358,6 +384,27 @@ fn a_refusal_for_good_ends_it_until_a_newer_intent() {
     check(&play.after(100_000), &[]);
     let newer = play.step(Input::Desired(vec![instance(1, 10, Want::Deactivated)]));
     check(&newer, &["intent 1 10 deactivated"]);
+}
+
+#[test]
+fn what_was_refused_with_a_full_disk_goes_again_as_soon_as_there_is_room() {
+    let wanted = instance(1, 1, Want::Deactivated);
+    let mut play = Play::live(std::slice::from_ref(&wanted));
+    let seen = UpBody::Reports(vec![report(&wanted, Progress::Busy, present())]);
+    play.up(seen);
+    check(&play.caught_up(), &["intent 1 1 deactivated"]);
+    let detail = || "no space".to_owned();
+    play.up(UpBody::Refused {
+        version: wanted.intent.version,
+        generation: wanted.intent.generation,
+        refusal: Refusal::Journal { detail: detail() },
+    });
+    let full = Health::JournalFailed { detail: detail() };
+    check(&play.up(UpBody::Health(full)), &[]);
+    check(&play.after(3_000), &[]);
+    let well = || UpBody::Health(Health::Ok);
+    check(&play.up(well()), &["intent 1 1 deactivated"]);
+    check(&play.up(well()), &[]);
 }
 
 #[test]

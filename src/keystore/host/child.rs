@@ -15,11 +15,12 @@ use rustix::io::Errno;
 use rustix::process::{DumpableBehavior, Resource, Rlimit};
 use tokio::signal::unix::SignalKind;
 
+use crate::failpoint::{self, Point};
 use crate::keystore::Keystore;
 use crate::keystore::host::frame::{self, FrameError};
 use crate::keystore::host::memory;
 use crate::keystore::host::protocol::{Answer, Request, Setup};
-use crate::model::job::{TokenAnswer, TokenFailure, TokenOutcome};
+use crate::model::job::{TokenAnswer, TokenFailure, TokenJob, TokenOutcome};
 
 /// The child could not be set up, or was spoken to in another language (EX_PROTOCOL).
 const EXIT_PROTOCOL: u8 = 76;
@@ -113,7 +114,14 @@ fn serve(
         let Request::Job { id, job } = request else {
             return Err(ChildError::NoSetup);
         };
+        let moves = moves_keys(&job);
+        if moves {
+            failpoint::reach(Point::JobReceived);
+        }
         let outcome = keystore.perform(&job);
+        if moves {
+            failpoint::reach(Point::JobDone);
+        }
         let stopping = matches!(outcome, TokenOutcome::Done(TokenAnswer::Stopping));
         frame::write(&mut answers, &Answer::Outcome { id, outcome })?;
         if stopping {
@@ -121,6 +129,14 @@ fn serve(
         }
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Whether a job changes the token for a coordinator or an operator, or moves key material: what failpoints are at.
+const fn moves_keys(job: &TokenJob) -> bool {
+    matches!(
+        job,
+        TokenJob::Run(_) | TokenJob::Bind(_) | TokenJob::Generate { .. } | TokenJob::Rewrap(_)
+    )
 }
 
 /// Waits until nobody holds the other end of the pipe; then the main thread ends after the call under way, or this one ends

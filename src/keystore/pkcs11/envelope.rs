@@ -3,7 +3,7 @@
 use aws_lc_rs::rand;
 use cryptoki_sys as sys;
 
-use crate::keystore::pkcs11::failure::{blob_failure, refused};
+use crate::keystore::pkcs11::failure::{blob_failure, kind_of, refused};
 use crate::keystore::pkcs11::generate::make;
 use crate::keystore::pkcs11::mechanism::{self, session_key};
 use crate::keystore::pkcs11::names::{SCRATCH, TRANSPORT};
@@ -13,7 +13,7 @@ use crate::keystore::pkcs11::spki::PublicPart;
 use crate::keystore::pkcs11::template::{Attribute, Mechanism};
 use crate::keystore::pkcs11::token::Pkcs11Token;
 use crate::model::capabilities::Capabilities;
-use crate::model::job::{RewrapJob, TokenFailure, Wrapped};
+use crate::model::job::{FailureKind, RewrapJob, TokenFailure, Wrapped};
 use crate::model::key::{Algorithm, KeySpec, Usage, UsageSet};
 use crate::model::keystore::Wrapping;
 use crate::model::observed::ObjectClass;
@@ -75,7 +75,7 @@ pub(crate) fn open(
         Wrapping::Direct => {
             let blob = &wrapped.wrapped_key;
             unwrap(session, &oaep, transport, blob, (template, public))
-                .map_err(|failed| blob_failure(session, failed, transport))
+                .map_err(|failed| not_taken(session, failed, transport))
         }
         Wrapping::Rfc5649 | Wrapping::CbcPad => {
             let length = iv_length(wrapped.route.wrapping);
@@ -87,13 +87,27 @@ pub(crate) fn open(
             let kek = session_key(ObjectClass::Secret, sys::CKK_AES, usage, false);
             let ephemeral = session
                 .unwrap(&oaep, transport, &wrapped.wrapped_kek, &kek)
-                .map_err(|failed| blob_failure(session, failed, transport))?;
+                .map_err(|failed| not_taken(session, failed, transport))?;
             let key = unwrap(session, &mechanism, ephemeral, blob, (template, public))
-                .map_err(|failed| blob_failure(session, failed, ephemeral))?;
+                .map_err(|failed| not_taken(session, failed, ephemeral))?;
             discard(session, ephemeral, SCRATCH.as_bytes())?;
             Ok(key)
         }
     }
+}
+
+/// What did not unwrap may unwrap another time, or from another envelope, where the CKR is one of those that pass: tokens say
+/// them of bad blobs too.
+fn not_taken(session: &Session, failed: CallFailed, under: Handle) -> TokenFailure {
+    let may_pass = matches!(
+        kind_of(failed.rv),
+        FailureKind::Retry | FailureKind::Restart
+    );
+    let mut failure = blob_failure(session, failed, under);
+    if may_pass && failure.kind == FailureKind::Refused {
+        failure.kind = FailureKind::NeedsMaterial;
+    }
+    failure
 }
 
 /// C_UnwrapKey. NSS keeps an EC private key by its public point and will not take one without (CKA_NSS_DB, the raw point:

@@ -1,20 +1,27 @@
 //! A whole fleet for one test: SoftHSM2 tokens, an agent process beside each, a coordinator process, all with mutual TLS.
 
+mod rest;
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use crate::support::coordinator::Coordinator;
+use crate::support::failpoints::{self, Points};
 use crate::support::fault::{self, Faults};
 use crate::support::kinds::{Kind, Shelf};
+use crate::support::programs::Programs;
 use crate::support::softhsm::Token;
 
 const LOCKSTEP: &str = env!("CARGO_BIN_EXE_lockstep");
 const AGENT: &str = env!("CARGO_BIN_EXE_lockstep-agent");
+
+/// The coordinator, in the names of files.
+const COORDINATOR: &str = "test";
 
 /// Longest wait for a state: two busy cores and a scan or two.
 pub const PATIENCE: Duration = Duration::from_secs(60);
@@ -25,6 +32,8 @@ pub struct Agent {
     pub token: Token,
     pub dir: PathBuf,
     pub keystore: String,
+    /// What its module does wrong, where the fleet can crash.
+    pub faults: Option<Faults>,
     process: Option<Child>,
 }
 
@@ -38,26 +47,32 @@ pub struct Fleet {
     coordinator: Option<Child>,
     token: String,
     log_filter: &'static str,
+    programs: Programs,
+    can_crash: bool,
 }
 
-/// An answer of the API.
-#[derive(Debug)]
-pub struct Answer {
-    pub status: u16,
-    pub etag: Option<String>,
-    pub body: Value,
+/// What a fleet is made of.
+#[derive(Debug, Clone, Copy)]
+struct Plan<'p> {
+    tokens: &'p [(&'p str, Kind)],
+    /// How many of them, the first ones, are internal.
+    internal: usize,
+    log_filter: &'static str,
+    /// What the last one's module does wrong, for the agent and for all others.
+    faults: &'p [&'p str],
+    /// Whether its processes have failpoints, and its agents' modules can do wrong.
+    can_crash: bool,
 }
 
-impl Answer {
-    /// The body, if all went well.
-    pub fn ok(self) -> Value {
-        assert!((200..300).contains(&self.status), "refused: {self:#?}");
-        self.body
-    }
-
-    /// Code of the first error.
-    pub fn code(&self) -> &str {
-        self.body["errors"][0]["code"].as_str().unwrap_or_default()
+impl<'p> Plan<'p> {
+    const fn of(tokens: &'p [(&'p str, Kind)]) -> Self {
+        Self {
+            tokens,
+            internal: 1,
+            log_filter: "info",
+            faults: &[],
+            can_crash: false,
+        }
     }
 }
 
@@ -71,28 +86,49 @@ fn run(program: &str, args: &[&str]) -> String {
 impl Fleet {
     /// Starts agents of these names, the first one internal, and a coordinator that knows none of them yet.
     pub fn start(names: &[&str]) -> Self {
-        Self::start_with(&softhsm(names), 1, "info", &[])
+        Self::start_as(Plan::of(&softhsm(names)))
     }
 
     /// As [`Self::start`]; the processes log what that filter lets through.
     pub fn start_logging(names: &[&str], log_filter: &'static str) -> Self {
-        Self::start_with(&softhsm(names), 1, log_filter, &[])
+        let tokens = softhsm(names);
+        Self::start_as(Plan {
+            log_filter,
+            ..Plan::of(&tokens)
+        })
     }
 
     /// As [`Self::start`], the first two internal.
     pub fn start_double(names: &[&str]) -> Self {
-        Self::start_with(&softhsm(names), 2, "info", &[])
+        let tokens = softhsm(names);
+        Self::start_as(Plan {
+            internal: 2,
+            ..Plan::of(&tokens)
+        })
     }
 
     /// As [`Self::start`], on tokens of these makes; those that cannot be here are left out.
     pub fn start_on(tokens: &[(&str, Kind)]) -> Self {
-        Self::start_with(tokens, 1, "info", &[])
+        Self::start_as(Plan::of(tokens))
     }
 
     /// As [`Self::start`]; the last one's token is behind a module with these faults (`tests/modules/fault`), for the agent
     /// and for all others.
     pub fn start_faulty(names: &[&str], faults: &[&str]) -> Self {
-        Self::start_with(&softhsm(names), 1, "info", faults)
+        let tokens = softhsm(names);
+        Self::start_as(Plan {
+            faults,
+            ..Plan::of(&tokens)
+        })
+    }
+
+    /// As [`Self::start_on`], of programs with failpoints; every agent has its token behind a module that can do wrong, and
+    /// nobody else has.
+    pub fn start_crashing(tokens: &[(&str, Kind)]) -> Self {
+        Self::start_as(Plan {
+            can_crash: true,
+            ..Plan::of(tokens)
+        })
     }
 
     /// Where everything is kept.
@@ -102,27 +138,17 @@ impl Fleet {
 
     /// As [`Self::start`], but no coordinator yet.
     pub fn start_agents(names: &[&str]) -> Self {
-        Self::agents_with(&softhsm(names), 1, "info", &[])
+        Self::agents_as(Plan::of(&softhsm(names)))
     }
 
-    fn start_with(
-        tokens: &[(&str, Kind)],
-        internal: usize,
-        log_filter: &'static str,
-        faults: &[&str],
-    ) -> Self {
-        let mut fleet = Self::agents_with(tokens, internal, log_filter, faults);
-        fleet.issue("coordinator", "test");
+    fn start_as(plan: Plan<'_>) -> Self {
+        let mut fleet = Self::agents_as(plan);
+        fleet.issue("coordinator", COORDINATOR);
         fleet.start_coordinator();
         fleet
     }
 
-    fn agents_with(
-        tokens: &[(&str, Kind)],
-        internal: usize,
-        log_filter: &'static str,
-        faults: &[&str],
-    ) -> Self {
+    fn agents_as(plan: Plan<'_>) -> Self {
         let shelf = Shelf::new();
         let dir = shelf.dir().join("fleet");
         fs::create_dir_all(&dir).unwrap();
@@ -137,18 +163,26 @@ impl Fleet {
             url: String::new(),
             coordinator: None,
             token,
-            log_filter,
+            log_filter: plan.log_filter,
+            programs: if plan.can_crash {
+                failpoints::programs()
+            } else {
+                Programs::ordinary()
+            },
+            can_crash: plan.can_crash,
         };
         let mut names = Vec::new();
-        for (index, &(name, kind)) in tokens.iter().enumerate() {
+        for (index, &(name, kind)) in plan.tokens.iter().enumerate() {
             if let Some(mut token) = fleet.shelf.any(kind, name) {
-                if !faults.is_empty() && index + 1 == tokens.len() {
+                if !plan.faults.is_empty() && index + 1 == plan.tokens.len() {
                     let files = Faults::new(&fleet.dir, &token.module);
-                    files.set(faults);
+                    files.set(plan.faults);
                     token.module = fault::module();
                     token.env.extend(files.env());
                 }
-                fleet.make_agent(name, token, index < internal);
+                fleet.furnish_agent(name, token, index < plan.internal);
+                fleet.agent_ok(name, "init");
+                fleet.agent_ok(name, "bind");
                 names.push(name);
             }
         }
@@ -175,42 +209,80 @@ impl Fleet {
         run(LOCKSTEP, &[&args[..], &["--out", path(&out)]].concat());
     }
 
-    fn make_agent(&mut self, name: &str, token: Token, is_internal: bool) {
+    /// An agent's certificate and config; nothing was run with them yet.
+    fn furnish_agent(&mut self, name: &str, token: Token, is_internal: bool) {
         self.issue("agent", name);
         let dir = self.dir.join(name);
         let variant = if is_internal { "internal" } else { "external" };
+        let mut seen = token.clone();
+        let faults = self.can_crash.then(|| {
+            let faults = Faults::new(&dir, &token.module);
+            seen.module = fault::module();
+            seen.env.extend(faults.env());
+            let points = self.points(name).dir().display().to_string();
+            seen.env.insert(failpoints::VARIABLE.to_owned(), points);
+            faults
+        });
         let config = format!(
             "name = \"{name}\"\nlisten = \"127.0.0.1:0\"\nstate_dir = \"state\"\n\
              variant = \"{variant}\"\n[token]\nmodule = \"{}\"\nlabel = \"{}\"\n\
              serial = \"{}\"\npin_file = \"{}\"\n{}[env]\n{}[tls]\n\
              cert = \"cert.pem\"\nkey = \"key.pem\"\nca = \"{}\"\n",
-            path(&token.module),
-            token.label,
-            token.serial,
-            path(&token.pin_file),
-            token
-                .init_args
+            path(&seen.module),
+            seen.label,
+            seen.serial,
+            path(&seen.pin_file),
+            seen.init_args
                 .iter()
                 .map(|words| format!("init_args = {words:?}\n"))
                 .collect::<String>(),
-            token
-                .env
+            seen.env
                 .iter()
                 .map(|(name, value)| format!("{name} = {value:?}\n"))
                 .collect::<String>(),
             path(&self.dir.join("ca/ca.pem")),
         );
-        let file = dir.join("agent.toml");
-        fs::write(&file, config).unwrap();
-        run(AGENT, &["init", "--config", path(&file)]);
-        run(AGENT, &["bind", "--config", path(&file)]);
+        fs::write(dir.join("agent.toml"), config).unwrap();
         let agent = Agent {
             token,
             dir,
             keystore: String::new(),
+            faults,
             process: None,
         };
         self.agents.insert(name.to_owned(), agent);
+    }
+
+    /// One more agent on a token of its own, external; nothing was run with its config yet.
+    pub fn one_more(&mut self, name: &str, kind: Kind) {
+        let token = self.shelf.any(kind, name).unwrap();
+        self.furnish_agent(name, token, false);
+    }
+
+    /// The agent's program with its config and a command.
+    pub fn agent_command(&self, name: &str, command: &str) -> Command {
+        let config = self.agents[name].dir.join("agent.toml");
+        let mut program = Command::new(&self.programs.agent);
+        program.args([command, "--config", path(&config)]);
+        if self.can_crash {
+            program.env(failpoints::VARIABLE, self.points(name).dir());
+        }
+        program
+    }
+
+    /// As [`Self::agent_command`], to its end, which must be good; what it said.
+    pub fn agent_ok(&self, name: &str, command: &str) -> String {
+        said(&self.agent_command(name, command).output().unwrap())
+    }
+
+    /// Failpoints of an agent and its module host, or of the coordinator.
+    pub fn points(&self, name: &str) -> Points {
+        Points::new(&self.dir.join("points").join(name))
+    }
+
+    /// Failpoints of the coordinator.
+    pub fn coordinator_points(&self) -> Points {
+        self.points(COORDINATOR)
     }
 
     /// All list each other.
@@ -237,20 +309,19 @@ impl Fleet {
 
     /// Starts the agent's process and waits until it listens; from the second start on at the same address.
     pub fn start_agent(&mut self, name: &str) {
-        let agent = self.agents.get_mut(name).unwrap();
-        let address = agent.dir.join("state/listen.addr");
+        let dir = self.agents[name].dir.clone();
+        let address = dir.join("state/listen.addr");
         let _may_be_missing = fs::remove_file(&address);
-        let log = log(&agent.dir.join("agent.log"));
-        let child = Command::new(AGENT)
-            .args(["serve", "--config", path(&agent.dir.join("agent.toml"))])
+        let child = self
+            .agent_command(name, "serve")
             .env("LOCKSTEP_LOG", self.log_filter)
             .stdin(Stdio::null())
-            .stderr(log)
+            .stderr(log(&dir.join("agent.log")))
             .spawn()
             .unwrap();
-        agent.process = Some(child);
+        self.agents.get_mut(name).unwrap().process = Some(child);
         let bound = self.file(&address, &format!("{name}/agent.log"));
-        let config = self.agents[name].dir.join("agent.toml");
+        let config = dir.join("agent.toml");
         let text = fs::read_to_string(&config).unwrap();
         let text = text.replace("listen = \"127.0.0.1:0\"", &format!("listen = \"{bound}\""));
         fs::write(&config, text).unwrap();
@@ -258,7 +329,7 @@ impl Fleet {
 
     /// Starts the coordinator and waits until it listens.
     pub fn start_coordinator(&mut self) {
-        let (child, url) = self.run_coordinator("test", "");
+        let (child, url) = self.run_coordinator(COORDINATOR, "");
         self.coordinator = Some(child);
         self.url = url;
     }
@@ -285,7 +356,11 @@ impl Fleet {
         fs::write(&config, text).unwrap();
         let address = dir.join("state/listen.addr");
         let _may_be_missing = fs::remove_file(&address);
-        let child = Command::new(LOCKSTEP)
+        let mut program = Command::new(&self.programs.lockstep);
+        if self.can_crash {
+            program.env(failpoints::VARIABLE, self.points(name).dir());
+        }
+        let child = program
             .args(["serve", "--config", path(&config)])
             .env("LOCKSTEP_LOG", self.log_filter)
             .stdin(Stdio::null())
@@ -320,6 +395,16 @@ impl Fleet {
         end(self.coordinator.take());
     }
 
+    /// Waits until an agent has ended by itself.
+    pub fn wait_agent(&mut self, name: &str) {
+        ended(self.agents.get_mut(name).unwrap().process.take());
+    }
+
+    /// Waits until the coordinator has ended by itself.
+    pub fn wait_coordinator(&mut self) {
+        ended(self.coordinator.take());
+    }
+
     /// Where an agent has its config and state.
     pub fn agent_dir(&self, name: &str) -> &Path {
         &self.agents[name].dir
@@ -333,144 +418,6 @@ impl Fleet {
     /// Process id of the coordinator.
     pub fn coordinator_pid(&self) -> u32 {
         self.coordinator.as_ref().unwrap().id()
-    }
-
-    /// One request.
-    pub fn request(&self, method: &str, at: &str, etag: Option<&str>, body: &Value) -> Answer {
-        self.send(method, at, etag.map(|etag| ("if-match", etag)), body)
-    }
-
-    /// A request that may be sent again.
-    pub fn repeatable(&self, method: &str, at: &str, key: &str, body: &Value) -> Answer {
-        self.send(method, at, Some(("idempotency-key", key)), body)
-    }
-
-    fn send(&self, method: &str, at: &str, header: Option<(&str, &str)>, body: &Value) -> Answer {
-        let agent: ureq::Agent = ureq::Agent::config_builder()
-            .http_status_as_error(false)
-            .timeout_global(Some(Duration::from_secs(90)))
-            .build()
-            .into();
-        let mut request = ureq::http::Request::builder()
-            .method(method)
-            .uri(format!("{}{at}", self.url))
-            .header("authorization", format!("Bearer {}", self.token));
-        if let Some((name, value)) = header {
-            request = request.header(name, value);
-        }
-        let has_body = !body.is_null();
-        if has_body {
-            request = request.header("content-type", "application/json");
-        }
-        let sent = if has_body {
-            body.to_string()
-        } else {
-            String::new()
-        };
-        let mut answer = agent.run(request.body(sent).unwrap()).unwrap();
-        let etag = answer
-            .headers()
-            .get("etag")
-            .map(|tag| tag.to_str().unwrap().to_owned());
-        let text = answer.body_mut().read_to_string().unwrap();
-        let body = serde_json::from_str(&text).unwrap_or(Value::String(text));
-        Answer {
-            status: answer.status().as_u16(),
-            etag,
-            body,
-        }
-    }
-
-    /// GET.
-    pub fn get(&self, at: &str) -> Value {
-        self.request("GET", at, None, &Value::Null).ok()
-    }
-
-    /// POST of something new.
-    pub fn create(&self, at: &str, body: &Value) -> Value {
-        self.request("POST", at, None, body).ok()
-    }
-
-    /// A change of something that is there, with the ETag it has now.
-    pub fn change(&self, method: &str, of: &str, action: &str, body: &Value) -> Answer {
-        let etag = self.request("GET", of, None, &Value::Null).etag;
-        self.request(method, &format!("{of}{action}"), etag.as_deref(), body)
-    }
-
-    /// Vault, keystores (all in group `all` but the first) and a template of that kind; gives vault id.
-    pub fn furnish(&self) -> String {
-        self.furnish_at(|name| self.listens_at(name))
-    }
-
-    /// Where an agent listens, `host:port`.
-    pub fn listens_at(&self, name: &str) -> String {
-        let text = fs::read_to_string(self.agents[name].dir.join("state/listen.addr")).unwrap();
-        text.trim().to_owned()
-    }
-
-    /// As [`Self::furnish`]; each keystore's agent is told to be at that address, `host:port`.
-    pub fn furnish_at(&self, address: impl Fn(&str) -> String) -> String {
-        let vault = self.create("/api/v4/vaults", &json!({"name": "test"}));
-        let vault = vault["id"].as_str().unwrap().to_owned();
-        let mut names: Vec<&String> = self.agents.keys().collect();
-        names.sort();
-        for name in names {
-            let text = fs::read_to_string(self.agents[name].dir.join("agent.toml")).unwrap();
-            let is_internal = text.contains("\"internal\"");
-            self.create(
-                "/api/v4/keystores",
-                &json!({
-                    "type": "pkcs11",
-                    "vault": {"id": vault},
-                    "name": name,
-                    "groups": if is_internal { vec!["makers"] } else { vec!["all"] },
-                    "pkcs11_agent_endpoint": format!("https://{}", address(name)),
-                    "pkcs11_agent_identity": format!("spiffe://lockstep/agent/{name}"),
-                    "pkcs11_variant": if is_internal { "internal" } else { "external" },
-                }),
-            );
-        }
-        vault
-    }
-
-    /// A template for the group `all`.
-    pub fn template(&self, vault: &str, name: &str, algorithm: &str, size: u32) {
-        self.create("/api/v4/templates", &json!({
-            "vault": {"id": vault},
-            "name": name,
-            "key": {
-                "algorithm": algorithm, "size": size.to_string(), "state": "pre_activation",
-                "activation_date": "P0D", "expiration_date": "P1Y", "deactivate_on_rotation": false,
-            },
-            "keystores": [{"group": "all", "type": "pkcs11"}],
-        }));
-    }
-
-    /// A key made from it; gives its path.
-    pub fn key(&self, vault: &str, template: &str, label: &str) -> String {
-        let body = json!({"template_name": template, "vault": {"id": vault}, "label": label});
-        let key = self.create("/api/v4/managed_keys", &body);
-        format!("/api/v4/managed_keys/{}", key["id"].as_str().unwrap())
-    }
-
-    /// CKA_ID of a key, from where it is.
-    pub fn cka_id(&self, key: &str) -> String {
-        let statuses = self.get(&format!("{key}/status_in_keystores"));
-        let first = &statuses["status_in_keystores"][0]["key_id_in_keystore"];
-        first
-            .as_str()
-            .unwrap_or_else(|| panic!("{statuses:#}"))
-            .to_owned()
-    }
-
-    /// The status of a key on one keystore; null where there is none.
-    pub fn status(&self, key: &str, keystore: &str) -> Value {
-        let statuses = self.get(&format!("{key}/status_in_keystores"));
-        let all = statuses["status_in_keystores"].as_array().unwrap();
-        let found = all
-            .iter()
-            .find(|status| status["keystore"]["name"] == keystore);
-        found.cloned().unwrap_or(Value::Null)
     }
 
     /// Waits until all keystores confirm the key's state.
@@ -508,6 +455,15 @@ impl Fleet {
         })
     }
 
+    /// Prints the ends of all logs.
+    pub fn tell_logs(&self) {
+        for (name, agent) in &self.agents {
+            eprintln!("{name}: {}", tail(&agent.dir.join("agent.log")));
+        }
+        let log = self.dir.join(COORDINATOR).join("coordinator.log");
+        eprintln!("coordinator: {}", tail(&log));
+    }
+
     /// Waits for a state.
     pub fn until<T>(&self, what: &str, mut state: impl FnMut() -> Result<T, Value>) -> T {
         let began = Instant::now();
@@ -515,14 +471,7 @@ impl Fleet {
             match state() {
                 Ok(reached) => return reached,
                 Err(last) if began.elapsed() > PATIENCE => {
-                    for name in self.agents.keys() {
-                        let log = self.agents[name].dir.join("agent.log");
-                        eprintln!("{name}: {}", tail(&log));
-                    }
-                    eprintln!(
-                        "coordinator: {}",
-                        tail(&self.dir.join("test/coordinator.log"))
-                    );
+                    self.tell_logs();
                     panic!("never reached: {what}; last seen {last:#}");
                 }
                 Err(_) => std::thread::sleep(Duration::from_millis(50)),
@@ -575,6 +524,15 @@ fn end(process: Option<Child>) {
     }
 }
 
+fn ended(process: Option<Child>) {
+    let mut child = process.unwrap();
+    let until = Instant::now() + PATIENCE;
+    while child.try_wait().unwrap().is_none() {
+        assert!(Instant::now() < until, "{} did not end", child.id());
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
 fn path(path: &Path) -> &str {
     path.to_str().unwrap()
 }
@@ -592,6 +550,9 @@ fn log(file: &Path) -> Stdio {
 
 fn tail(file: &Path) -> String {
     let text = fs::read_to_string(file).unwrap_or_default();
-    let lines: Vec<&str> = text.lines().rev().take(15).collect();
-    lines.into_iter().rev().collect::<Vec<_>>().join("\n")
+    let lines = text.lines().rev().take(15);
+    // What a token can do fills a page.
+    let mut short: Vec<String> = lines.map(|line| line.chars().take(400).collect()).collect();
+    short.reverse();
+    short.join("\n")
 }

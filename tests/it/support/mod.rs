@@ -6,7 +6,9 @@
 )]
 
 pub mod agent;
+pub mod client;
 pub mod coordinator;
+pub mod failpoints;
 pub mod fault;
 pub mod fleet;
 pub mod fuzz;

@@ -4,20 +4,27 @@ use std::fs::{self, File};
 use std::io;
 use std::os::unix::fs::FileExt as _;
 
+/// State and parent of a process; none if there is no such process.
+fn stat_of(pid: u32) -> Option<(char, u32)> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // pid (name) state parent ...; the name may hold anything.
+    let (_, rest) = stat.rsplit_once(')')?;
+    let mut fields = rest.split_whitespace();
+    let state = fields.next()?.chars().next()?;
+    Some((state, fields.next()?.parse().ok()?))
+}
+
+/// The state of a process as `ps` shows it, such as `T` for one that was stopped.
+pub fn state_of(pid: u32) -> Option<char> {
+    stat_of(pid).map(|(state, _)| state)
+}
+
 /// The first child of a process that is not a zombie.
 pub fn child_of(parent: u32) -> Option<u32> {
-    let parent = parent.to_string();
     let processes = fs::read_dir("/proc").unwrap();
     processes
         .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse::<u32>().ok())
-        .find(|pid| {
-            let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-            // pid (name) state parent ...; the name may hold anything.
-            let fields = stat.rsplit_once(')').map_or("", |(_, rest)| rest);
-            let mut fields = fields.split_whitespace();
-            let state = fields.next();
-            fields.next() == Some(&parent) && state != Some("Z")
-        })
+        .find(|pid| stat_of(*pid).is_some_and(|(state, of)| of == parent && state != 'Z'))
 }
 
 /// All that a process can read of its own memory, mapping by mapping, each with its line of `/proc/PID/maps`. The process runs

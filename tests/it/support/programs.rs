@@ -1,11 +1,28 @@
 //! Programs that people run beside a fleet.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 use crate::support::fleet::Fleet;
 
 const LOCKSTEP: &str = env!("CARGO_BIN_EXE_lockstep");
+
+/// The two programs of ours.
+#[derive(Debug, Clone)]
+pub struct Programs {
+    pub lockstep: PathBuf,
+    pub agent: PathBuf,
+}
+
+impl Programs {
+    /// As people get them.
+    pub fn ordinary() -> Self {
+        Self {
+            lockstep: LOCKSTEP.into(),
+            agent: env!("CARGO_BIN_EXE_lockstep-agent").into(),
+        }
+    }
+}
 
 /// Runs `lockstep` as an administrator.
 pub fn lockstep(fleet: &Fleet, args: &[&str]) -> Output {

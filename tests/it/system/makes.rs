@@ -8,7 +8,8 @@ use std::process::Output;
 
 use serde_json::{Value, json};
 
-use crate::support::fleet::{Answer, Fleet, refused, said};
+use crate::support::client::Answer;
+use crate::support::fleet::{Fleet, refused, said};
 use crate::support::kinds::Kind;
 use crate::support::programs::{encrypts, lockstep};
 

@@ -2,7 +2,7 @@
 
 use crate::decide::agent::io::Input;
 use crate::decide::agent::record::{JournalRecord, Record};
-use crate::decide::agent::tests::token::Fault;
+use crate::decide::agent::tests::token::{Fault, failure};
 use crate::decide::agent::tests::world::{
     KEYSTORE, STREAM, World, cka_id, envelope, intent, version,
 };
@@ -413,6 +413,20 @@ fn failures_say_what_happens_next() {
         world.send(&wanted);
         assert_eq!(world.report(1).progress, Progress::Done, "{kind:?}");
     }
+}
+
+#[test]
+fn an_envelope_that_was_not_taken_is_told_and_the_next_one_may_be() {
+    let mut world = World::live();
+    let wanted = intent(1, 1, Want::Active);
+    let fault = Fault::RefusesAfter(0, FailureKind::NeedsMaterial);
+    // The look goes well.
+    world.token.faults.extend([Fault::Lies, fault]);
+    world.send_with_material(&wanted);
+    let told = failure(FailureKind::NeedsMaterial);
+    assert_eq!(world.report(1).progress, Progress::Failed(told));
+    world.send_with_material(&wanted);
+    assert_eq!(world.report(1).progress, Progress::Done);
 }
 
 #[test]

@@ -300,3 +300,35 @@ fn strangers_are_told_when_they_come_and_go() {
     world.pass(10_000);
     assert!(world.ups.is_empty());
 }
+
+#[test]
+fn a_fingerprint_that_fails_in_passing_is_had_at_once_and_one_that_stays_away_is_told() {
+    let printed = |world: &World| {
+        let Observation::Present(found) = world.report(1).observation else {
+            panic!("not there: {:?}", world.report(1));
+        };
+        found.fingerprint.is_some()
+    };
+    // While it is carried out.
+    let mut world = with_deactivated_keys(&[1]);
+    for (generation, want) in [(2, Want::Active), (3, Want::Deactivated)] {
+        world.token.unprinted.set(1);
+        world.send(&intent(1, generation, want));
+        assert_eq!(world.report(1).progress, Progress::Done);
+        assert!(printed(&world), "{want:?}");
+    }
+    // In its turn.
+    world.token.unprinted.set(1);
+    world.pass(26_000);
+    assert_eq!(world.token.unprinted.get(), 0);
+    assert!(printed(&world));
+    // For ever: it is done all the same, and said to lack it.
+    world.token.unprinted.set(u32::MAX);
+    world.send(&intent(1, 4, Want::Deactivated));
+    assert_eq!(world.report(1).progress, Progress::Done);
+    assert!(!printed(&world));
+    let looked = u32::MAX - world.token.unprinted.get();
+    world.pass(24_000);
+    let again = u32::MAX - world.token.unprinted.get() - looked;
+    assert!(again <= 2, "{again} looks in one turn");
+}

@@ -22,6 +22,7 @@ enum Selector {
     Always,
     Once,
     Nth(u64),
+    NthOnce(u64),
 }
 
 /// How often each line with `nth` was asked.
@@ -34,6 +35,11 @@ impl Fault {
             return None;
         }
         let selector = match words.as_slice() {
+            [.., "nth", n, "once"] => {
+                let n = n.parse().expect("nth N");
+                words.truncate(words.len() - 3);
+                Selector::NthOnce(n)
+            }
             [.., "once"] => {
                 words.truncate(words.len() - 1);
                 Selector::Once
@@ -80,13 +86,25 @@ impl Fault {
                 strike_out(&self.line);
                 true
             }
-            Selector::Nth(n) => {
-                let mut asked = ASKED.lock().expect("no call panics");
-                let times = asked.entry(self.line.clone()).or_default();
-                *times += 1;
-                *times == n
+            Selector::Nth(n) => self.asked() == n,
+            Selector::NthOnce(n) => {
+                let is_now = self.asked() == n;
+                if is_now {
+                    strike_out(&self.line);
+                    // Who sets the same line again means the calls from then on.
+                    ASKED.lock().expect("no call panics").remove(&self.line);
+                }
+                is_now
             }
         }
+    }
+
+    /// How often the line was asked by now.
+    fn asked(&self) -> u64 {
+        let mut asked = ASKED.lock().expect("no call panics");
+        let times = asked.entry(self.line.clone()).or_default();
+        *times += 1;
+        *times
     }
 }
 
@@ -158,6 +176,19 @@ fn strike(
             CKR_OK
         },
         "abort" => std::process::abort(),
+        "abortafter" => {
+            call();
+            std::process::abort()
+        }
+        "stop" => {
+            stop();
+            call()
+        }
+        "stopafter" => {
+            let rv = call();
+            stop();
+            rv
+        }
         "delay" => {
             std::thread::sleep(Duration::from_millis(
                 fault.number(0).expect("milliseconds"),
@@ -179,6 +210,16 @@ fn strike(
             lie(fault, rv)
         }
     }
+}
+
+unsafe extern "C" {
+    fn raise(signal: i32) -> i32;
+}
+
+/// SIGSTOP: the call goes on when somebody sends SIGCONT.
+fn stop() {
+    const SIGSTOP: i32 = 19;
+    unsafe { raise(SIGSTOP) };
 }
 
 /// Appends a line to the log of calls.

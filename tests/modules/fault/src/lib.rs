@@ -6,13 +6,14 @@
 //! | `P11_FAULTS` | the file with the faults; read again at each call, may be missing |
 //! | `P11_CALLS` | a file to which each call is appended, `PID > C_Login` and `PID < C_Login 0x0`; never an argument |
 //!
-//! A line of faults is `C_Function KIND [ARGUMENT..] [once|nth N]`:
+//! A line of faults is `C_Function KIND [ARGUMENT..] [once|nth N|nth N once]`:
 //!
 //! | kind | what happens |
 //! |---|---|
 //! | `hang` | the call waits until the line is gone, then goes on |
 //! | `segv`, `abort` | the process dies |
 //! | `abortafter` | the effect, then the process dies |
+//! | `stop`, `stopafter` | the process stops until SIGCONT, before the effect or after it |
 //! | `delay MS` | the call begins later |
 //! | `rv CODE` | an error, without effect |
 //! | `rvafter CODE` | the effect, then an error |
