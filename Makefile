@@ -54,7 +54,7 @@ crash-case:
 SEEDS ?= 10000
 FROM ?= 500
 sim:
-	SIM_SEEDS=$(SEEDS) SIM_FROM=$(FROM) cargo test --test sim -- --ignored --nocapture many_seeds_hold
+	SIM_SEEDS=$(SEEDS) SIM_FROM=$(FROM) cargo test --profile demo-build --test sim -- --ignored --nocapture many_seeds_hold
 
 # All that happens in one: make sim-seed SEED=104 [SIM_DETAILS=1]
 sim-seed:
