@@ -6,7 +6,7 @@ use std::pin::Pin;
 
 use tokio::sync::oneshot;
 
-use crate::agent::driver::CallFailure;
+use crate::agent::messages::CallFailure;
 use crate::decide::agent::io::Ticket;
 use crate::keystore::host::handle::HostHandle;
 use crate::keystore::host::protocol::deadline;

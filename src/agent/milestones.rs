@@ -2,8 +2,8 @@
 
 use std::io;
 
-use crate::agent::driver::Message;
 use crate::agent::journal::writer::JournalWriter;
+use crate::agent::messages::Message;
 use crate::decide::agent::io::{Input, Ticket};
 use crate::decide::agent::record::{JournalRecord, Phase, Record};
 use crate::failpoint::{self, Point};

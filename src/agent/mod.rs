@@ -23,6 +23,7 @@ pub mod identity;
 pub mod jobs;
 pub mod journal;
 pub mod latch;
+pub mod messages;
 pub mod milestones;
 pub mod peers;
 pub mod pin;

@@ -9,8 +9,8 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio_stream::Stream;
 use tonic::{Request, Response, Status, Streaming};
 
-use crate::agent::driver::{CallFailure, Message, Shown};
 use crate::agent::identity::Identity;
+use crate::agent::messages::{CallFailure, Message, Shown};
 use crate::agent::peers::Peers;
 use crate::agent::service::refusal::{later, refused};
 use crate::agent::service::{examine, kek, material, session};

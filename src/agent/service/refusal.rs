@@ -2,7 +2,7 @@
 
 use tonic::Status;
 
-use crate::agent::driver::CallFailure;
+use crate::agent::messages::CallFailure;
 use crate::agent::peers::Distrust;
 use crate::model::job::FailureKind;
 

@@ -9,7 +9,7 @@ use tonic::transport::Server;
 use tonic_health::ServingStatus;
 use tonic_health::server::HealthReporter;
 
-use crate::agent::driver::Shown;
+use crate::agent::messages::Shown;
 use crate::agent::service::endpoint::{AgentService, Shared};
 use crate::model::keystore::Health;
 use crate::tls::serve::Incoming;

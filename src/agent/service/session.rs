@@ -8,7 +8,8 @@ use tokio_stream::{Stream, StreamExt as _};
 use tokio_util::sync::CancellationToken;
 use tonic::{Status, Streaming};
 
-use crate::agent::driver::{FRAMES_MAX, Message};
+use crate::agent::driver::FRAMES_MAX;
+use crate::agent::messages::Message;
 use crate::agent::service::endpoint::Shared;
 use crate::agent::service::trust;
 use crate::decide::agent::io::{Input, StreamId};

@@ -245,11 +245,12 @@ async fn a_line_that_is_encrypted_goes_to_the_named_server_alone() {
     let server = Server::start_encrypted(&certificate, &key);
     let store = PostgresStore::open(trusting(&server, &ca)).await.unwrap();
     store.ping().await.unwrap();
+    // Who listens has a line of its own, opened in its own time.
     let encrypted = "SELECT count(*) FROM pg_stat_ssl JOIN pg_stat_activity USING (pid)
         WHERE application_name = 'lockstep' AND NOT ssl";
-    assert_eq!(server.say(encrypted), "0");
     let lines = "SELECT count(*) > 1 FROM pg_stat_activity WHERE application_name = 'lockstep'";
-    assert_eq!(server.say(lines), "t");
+    server.until(lines, "t");
+    assert_eq!(server.say(encrypted), "0");
     let (other_ca, ..) = certificates("localhost");
     let refused = PostgresStore::open(trusting(&server, &other_ca)).await;
     assert!(matches!(refused, Err(OpenError::Sql { .. })), "{refused:?}");

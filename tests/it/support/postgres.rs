@@ -137,6 +137,15 @@ impl Server {
         String::from_utf8(output.stdout).unwrap().trim().to_owned()
     }
 
+    /// Waits until psql says that to a statement.
+    pub fn until(&self, statement: &str, wanted: &str) {
+        let began = std::time::Instant::now();
+        while self.say(statement) != wanted {
+            assert!(began.elapsed() < PATIENCE, "never {wanted}: {statement}");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
     /// Where it is, for the store.
     pub fn url(&self) -> String {
         let dir = self.dir.path().display();
