@@ -139,7 +139,7 @@ impl Server {
 
     /// Waits until psql says that to a statement.
     pub fn until(&self, statement: &str, wanted: &str) {
-        let began = std::time::Instant::now();
+        let began = Instant::now();
         while self.say(statement) != wanted {
             assert!(began.elapsed() < PATIENCE, "never {wanted}: {statement}");
             std::thread::sleep(Duration::from_millis(20));
