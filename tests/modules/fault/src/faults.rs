@@ -200,10 +200,6 @@ fn strike(
             call();
             code()
         }
-        "abortafter" => {
-            call();
-            std::process::abort()
-        }
         "okwithout" => CKR_OK,
         _ => {
             let rv = call();
