@@ -20,7 +20,7 @@ use crate::coordinator::reconcile::material;
 use crate::coordinator::reconcile::repository::{self, Taking};
 use crate::coordinator::reconcile::reread;
 use crate::coordinator::reconcile::rotation;
-use crate::coordinator::reconcile::told::{self, Told};
+use crate::coordinator::reconcile::told::{self, Told, Unkept};
 use crate::decide::coordinator::{Input, Machine, Moment, Output};
 use crate::model::ids::{KeyVersionId, KeystoreId, SessionNumber, Term, VaultId};
 use crate::model::keystore::{Health, KeystoreRecord, Variant};
@@ -81,6 +81,7 @@ pub(crate) struct State {
     /// The term of the session.
     pub(crate) term: Term,
     pub(crate) told: Told,
+    pub(crate) unkept: Unkept,
 }
 
 /// How an attempt at a session ended.
@@ -105,6 +106,7 @@ impl Keeper {
             lacks: false,
             term: Term::default(),
             told: Told::default(),
+            unkept: Unkept::default(),
         };
         Self {
             keystore,
@@ -307,9 +309,14 @@ pub(crate) async fn run(shared: Arc<Shared>, keeper: Arc<Keeper>) {
     let mut above = Term::default();
     loop {
         let ended = tokio::select! {
-            () = shared.stop.cancelled() => return,
+            () = shared.stop.cancelled() => None,
+            // What is another coordinator's now, it keeps.
             () = keeper.stop.cancelled() => return forget_line(&keeper),
-            ended = attempt(&shared, &keeper, above) => ended,
+            ended = attempt(&shared, &keeper, above) => Some(ended),
+        };
+        told::keep_seen(&shared, &keeper).await;
+        let Some(ended) = ended else {
+            return forget_line(&keeper);
         };
         // A line that is gone has nothing to send; that all changed is told below.
         let _nobody_to_send_to = step(
@@ -482,6 +489,7 @@ async fn serve(
                     return Ended { why: "the agent fell silent".to_owned(), ..ended };
                 }
                 since_read += 1;
+                told::keep_seen_soon(shared, keeper);
                 if since_read % TELL_TICKS == 0 {
                     told::tell(shared, keeper, &[]).await;
                 }
@@ -563,7 +571,7 @@ async fn carry_out(
                 });
             }
             Output::Changed(versions) => {
-                told::note_seen(shared, keeper, &versions).await;
+                keeper.lock().unkept.add(&versions);
                 told::tell(shared, keeper, &versions).await;
                 shared.changed();
             }
