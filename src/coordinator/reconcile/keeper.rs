@@ -21,7 +21,7 @@ use crate::coordinator::reconcile::material;
 use crate::coordinator::reconcile::repository::{self, Taking};
 use crate::coordinator::reconcile::reread;
 use crate::coordinator::reconcile::rotation;
-use crate::coordinator::reconcile::told::{self, Told};
+use crate::coordinator::reconcile::told::{self, Told, Unkept};
 use crate::decide::coordinator::{Input, Machine, Moment, Output};
 use crate::failpoint::{self, Point};
 use crate::model::ids::{KeyVersionId, KeystoreId, SessionNumber, Term, VaultId};
@@ -83,6 +83,7 @@ pub(crate) struct State {
     /// The term of the session.
     pub(crate) term: Term,
     pub(crate) told: Told,
+    pub(crate) unkept: Unkept,
 }
 
 /// How an attempt at a session ended.
@@ -107,6 +108,7 @@ impl Keeper {
             lacks: false,
             term: Term::default(),
             told: Told::default(),
+            unkept: Unkept::default(),
         };
         Self {
             keystore,
@@ -313,9 +315,14 @@ pub(crate) async fn run(shared: Arc<Shared>, keeper: Arc<Keeper>) {
     let mut contest = Contest::default();
     loop {
         let ended = tokio::select! {
-            () = shared.stop.cancelled() => return,
+            () = shared.stop.cancelled() => None,
+            // What is another coordinator's now, it keeps.
             () = keeper.stop.cancelled() => return forget_line(&keeper),
-            ended = attempt(&shared, &keeper, &mut contest) => ended,
+            ended = attempt(&shared, &keeper, &mut contest) => Some(ended),
+        };
+        told::keep_seen(&shared, &keeper).await;
+        let Some(ended) = ended else {
+            return forget_line(&keeper);
         };
         if let Some((highest, by_rival)) = ended.raise {
             contest.lost(highest, by_rival);
@@ -493,6 +500,7 @@ async fn serve(
                     return Ended { why: "the agent fell silent".to_owned(), ..ended };
                 }
                 since_read += 1;
+                told::keep_seen_soon(shared, keeper);
                 if since_read % TELL_TICKS == 0 {
                     told::tell(shared, keeper, &[]).await;
                 }
@@ -570,11 +578,9 @@ async fn carry_out(
                 });
             }
             Output::Changed(versions) => {
-                told::note_seen(shared, keeper, &versions).await;
+                keeper.lock().unkept.add(&versions);
                 if versions.is_empty() {
                     material::may_come(shared, keeper);
-                } else {
-                    failpoint::reach(Point::ReportStored);
                 }
                 told::tell(shared, keeper, &versions).await;
                 shared.changed();

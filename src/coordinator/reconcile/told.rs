@@ -1,6 +1,7 @@
 //! What a session showed is kept for the time when its agent cannot be reached, and told to the coordinators that share the
 //! store. Both are for people alone: nothing is decided by it.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use crate::clock;
@@ -10,6 +11,7 @@ use crate::coordinator::reconcile::keeper::Keeper;
 use crate::coordinator::reconcile::mirror::Account;
 use crate::coordinator::store::sharing::{Hint, Telling};
 use crate::decide::status::seen;
+use crate::failpoint::{self, Point};
 use crate::model::desired::Instance;
 use crate::model::ids::{KeyVersionId, Term};
 use crate::model::live::{Connection, LastSeen, Live};
@@ -108,16 +110,45 @@ fn last_seen(instance: &Instance, live: &Live, now: UnixMs) -> Option<LastSeen> 
     })
 }
 
+/// What is to be kept of what was seen.
+#[derive(Debug, Default)]
+pub(crate) struct Unkept {
+    /// Of these there is news; at most all of the keystore's.
+    versions: BTreeSet<KeyVersionId>,
+    is_under_way: bool,
+}
+
+impl Unkept {
+    /// There is news of these.
+    pub(crate) fn add(&mut self, versions: &[KeyVersionId]) {
+        self.versions.extend(versions);
+    }
+}
+
+/// Keeps beside the session what was last seen: intents do not wait for it. What comes while that is under way is kept next time.
+pub(crate) fn keep_seen_soon(shared: &Arc<Shared>, keeper: &Arc<Keeper>) {
+    {
+        let unkept = &mut keeper.lock().unkept;
+        if unkept.versions.is_empty() || unkept.is_under_way {
+            return;
+        }
+        unkept.is_under_way = true;
+    }
+    let (shared, keeper) = (Arc::clone(shared), Arc::clone(keeper));
+    let tasks = shared.tasks.clone();
+    tasks.spawn(async move {
+        keep_seen(&shared, &keeper).await;
+        keeper.lock().unkept.is_under_way = false;
+    });
+}
+
 /// Keeps what was last seen, for the time when the agent cannot be reached. A cache: failing to write it is no failure.
-pub(crate) async fn note_seen(
-    shared: &Arc<Shared>,
-    keeper: &Arc<Keeper>,
-    versions: &[KeyVersionId],
-) {
+pub(crate) async fn keep_seen(shared: &Shared, keeper: &Keeper) {
     let now_ms = shared.now_ms();
     let at = clock::unix_ms();
     let seen: Vec<(KeyVersionId, LastSeen)> = {
-        let state = keeper.lock();
+        let mut state = keeper.lock();
+        let versions = std::mem::take(&mut state.unkept.versions);
         let rows = versions.iter().filter_map(|version| {
             let instance = state.machine.desired().get(version)?;
             let live = state.machine.live(*version, now_ms);
@@ -131,4 +162,5 @@ pub(crate) async fn note_seen(
     if let Err(error) = shared.store.seen_put(keeper.keystore(), seen).await {
         tracing::warn!(keystore = %keeper.keystore(), error = chain(&error), "last seen not kept");
     }
+    failpoint::reach(Point::ReportStored);
 }
