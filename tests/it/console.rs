@@ -3,8 +3,10 @@
 use axum::body::Body;
 use axum::http::Request;
 use lockstep::model::difference::Reason;
+use lockstep::model::ids::KeystoreId;
 use lockstep::model::keystore::Variant;
 use lockstep::model::observed::Observation;
+use lockstep::rest::managed_key::ManagedKey;
 use serde_json::json;
 
 use crate::support::rest::{ADMIN, Answer, Coordinator};
@@ -90,75 +92,84 @@ async fn pages_let_nothing_in() {
     }
 }
 
+/// One active key on an internal and an external keystore, and somebody who is signed in.
+struct Scene {
+    coordinator: Coordinator,
+    tokyo: KeystoreId,
+    key: ManagedKey,
+    etag: String,
+    cookie: String,
+}
+
+impl Scene {
+    async fn new() -> Self {
+        let coordinator = Coordinator::new();
+        let vault = coordinator.vault("Payments").await;
+        coordinator
+            .keystore(&vault, "home", Variant::Internal)
+            .await;
+        let tokyo = coordinator
+            .keystore(&vault, "tokyo", Variant::External)
+            .await;
+        let key = json!({"state": "active"});
+        let template = coordinator.template(&vault, "T", key).await;
+        let (key, etag) = coordinator.key(&vault, &template, "CARD-1").await;
+        let cookie = sign_in(&coordinator, ADMIN).await.unwrap();
+        Self {
+            coordinator,
+            tokyo,
+            key,
+            etag,
+            cookie,
+        }
+    }
+
+    async fn page(&self) -> String {
+        let session = [("cookie", self.cookie.as_str())];
+        let answer = ask(&self.coordinator, "GET", "/?live", &session, "").await;
+        answer.text()
+    }
+}
+
 #[tokio::test]
 async fn the_matrix_tells_what_is_wrong_in_words() {
-    let coordinator = Coordinator::new();
-    let vault = coordinator.vault("Payments").await;
-    coordinator
-        .keystore(&vault, "home", Variant::Internal)
-        .await;
-    let tokyo = coordinator
-        .keystore(&vault, "tokyo", Variant::External)
-        .await;
-    let key = json!({"state": "active"});
-    let template = coordinator.template(&vault, "T", key).await;
-    let (key, _etag) = coordinator.key(&vault, &template, "CARD-1").await;
-    let cookie = sign_in(&coordinator, ADMIN).await.unwrap();
-    let session = [("cookie", cookie.as_str())];
-    let page = async || {
-        ask(&coordinator, "GET", "/?live", &session, "")
-            .await
-            .text()
-    };
+    let scene = Scene::new().await;
 
-    let calm = page().await;
+    let calm = scene.page().await;
     assert_eq!(calm.matches("<td class=\"active\"").count(), 2, "{calm}");
     assert!(calm.contains("CARD-1") && !calm.contains("class=\"troubles"));
 
-    let version = key.instances[0].id.parse().unwrap();
+    let version = scene.key.instances[0].id.parse().unwrap();
     let label = "<script>alert(1)</script>\u{202e}";
-    coordinator
+    scene
+        .coordinator
         .fleet
-        .tamper(tokyo, version, Reason::LabelChanged, |seen| {
+        .tamper(scene.tokyo, version, Reason::LabelChanged, |seen| {
             let Observation::Present(found) = seen else {
                 panic!("{seen:?}");
             };
             label.clone_into(&mut found.objects[0].label);
         });
-    let drifted = page().await;
+    let drifted = scene.page().await;
     assert_eq!(drifted.matches("<td class=\"wrong\"").count(), 1);
     assert!(drifted.contains("Label changed"), "{drifted}");
     assert!(drifted.contains("changed on the token by somebody else"));
     assert!(!drifted.contains("<script") && !drifted.contains('\u{202e}'));
 
-    coordinator.fleet.set_up(tokyo, false);
-    let dark = page().await;
+    scene.coordinator.fleet.set_up(scene.tokyo, false);
+    let dark = scene.page().await;
     assert_eq!(dark.matches("<td class=\"unknown\"").count(), 1);
     assert!(dark.contains("not reachable") && dark.contains("connection refused"));
 }
 
 #[tokio::test]
 async fn what_a_token_lost_stands_on_top_with_what_helps() {
-    let coordinator = Coordinator::new();
-    let vault = coordinator.vault("Payments").await;
-    coordinator
-        .keystore(&vault, "home", Variant::Internal)
-        .await;
-    let tokyo = coordinator
-        .keystore(&vault, "tokyo", Variant::External)
-        .await;
-    let key = json!({"state": "active"});
-    let template = coordinator.template(&vault, "T", key).await;
-    coordinator.key(&vault, &template, "CARD-1").await;
-    let cookie = sign_in(&coordinator, ADMIN).await.unwrap();
-    let session = [("cookie", cookie.as_str())];
-    let page = async || {
-        ask(&coordinator, "GET", "/?live", &session, "")
-            .await
-            .text()
-    };
-    coordinator.fleet.lose(tokyo, |can| can.cbc_pad = false);
-    let mild = page().await;
+    let scene = Scene::new().await;
+    scene
+        .coordinator
+        .fleet
+        .lose(scene.tokyo, |can| can.cbc_pad = false);
+    let mild = scene.page().await;
     assert!(
         mild.contains("the token can do less than it could"),
         "{mild}"
@@ -169,45 +180,29 @@ async fn what_a_token_lost_stands_on_top_with_what_helps() {
         2,
         "the key is as wanted"
     );
-    coordinator
+    scene
+        .coordinator
         .fleet
-        .lose(tokyo, |can| can.unextractable = Some(false));
-    let bad = page().await;
+        .lose(scene.tokyo, |can| can.unextractable = Some(false));
+    let bad = scene.page().await;
     assert_eq!(bad.matches("<td class=\"wrong\"").count(), 1);
     assert!(bad.contains("Token lost it"), "{bad}");
 }
 
 #[tokio::test]
 async fn an_older_version_that_is_out_of_step_is_shown() {
-    let coordinator = Coordinator::new();
-    let vault = coordinator.vault("Payments").await;
-    coordinator
-        .keystore(&vault, "home", Variant::Internal)
-        .await;
-    let tokyo = coordinator
-        .keystore(&vault, "tokyo", Variant::External)
-        .await;
-    let template = coordinator
-        .template(&vault, "T", json!({"state": "active"}))
-        .await;
-    let (key, etag) = coordinator.key(&vault, &template, "CARD-1").await;
-    let first = key.instances[0].id.parse().unwrap();
-    let rotate = format!("/api/v4/managed_keys/{}/rotate", key.id);
-    coordinator.act(&rotate, &etag).await;
-    let cookie = sign_in(&coordinator, ADMIN).await.unwrap();
-    let session = [("cookie", cookie.as_str())];
-    let page = async || {
-        ask(&coordinator, "GET", "/?live", &session, "")
-            .await
-            .text()
-    };
-    let calm = page().await;
+    let scene = Scene::new().await;
+    let first = scene.key.instances[0].id.parse().unwrap();
+    let rotate = format!("/api/v4/managed_keys/{}/rotate", scene.key.id);
+    scene.coordinator.act(&rotate, &scene.etag).await;
+    let calm = scene.page().await;
     assert_eq!(calm.matches("<th scope=\"row\"").count(), 1, "{calm}");
     let missing = Observation::Absent { same_label: vec![] };
-    coordinator
+    scene
+        .coordinator
         .fleet
-        .tamper(tokyo, first, Reason::Missing, |seen| *seen = missing);
-    let told = page().await;
+        .tamper(scene.tokyo, first, Reason::Missing, |seen| *seen = missing);
+    let told = scene.page().await;
     assert_eq!(told.matches("<th scope=\"row\"").count(), 2, "{told}");
     // Once in the matrix, once among what is not as wanted.
     assert_eq!(told.matches("CARD-1, version 1").count(), 2, "{told}");
