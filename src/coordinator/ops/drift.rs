@@ -27,8 +27,8 @@ use crate::model::vault::{DriftPolicy, Vault};
 /// Between two passes at least: what is seen at once is put right at once.
 const PAUSE: Duration = Duration::from_secs(1);
 
-/// As long while nothing is told: what came back is put right at its pace.
-const PAUSE_IDLE: Duration = Duration::from_secs(15);
+/// As long while nothing is told: what came back is put right at its pace, and a policy that was just set is not waited for.
+const PAUSE_IDLE: Duration = Duration::from_secs(5);
 
 /// Vaults that are read at once.
 const VAULTS_PAGE: u32 = 500;
